@@ -1,0 +1,26 @@
+"""What JAX and PyTorch do differently, once each: on_jax.py beside on_pytorch.py.
+
+Both files have the same names, so they can be read side by side, and nothing else in the package
+calls a framework.
+"""
+
+import importlib
+import importlib.util
+from typing import Any
+
+from algorithmic_efficiency.errors import UsageError
+
+# Each framework (and the extra of the same name) to the modules it brings.
+FRAMEWORKS = {'jax': ('jax', 'flax', 'optax'), 'pytorch': ('torch',)}
+
+
+def load(name: str) -> Any:
+  """The module for 'jax' or 'pytorch', imported now. Raises UsageError if it is not installed."""
+  missing = [m for m in FRAMEWORKS[name] if importlib.util.find_spec(m) is None]
+  if missing:
+    raise UsageError(
+      f'--framework={name} needs {", ".join(missing)}, which is not installed; '
+      f'pip install "algorithmic-efficiency[{name}]", '
+      f'or in a checkout: pip install -e ".[{name}]".'
+    )
+  return importlib.import_module(f'{__name__}.on_{name}')

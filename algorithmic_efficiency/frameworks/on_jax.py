@@ -1,0 +1,185 @@
+"""This file is all that the bench asks of JAX. Its neighbour on_pytorch.py has the same names.
+
+A model is a flax.linen module; parameters and model state are plain nested dicts.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from algorithmic_efficiency import jax_sharding_utils, spec
+
+NAME = 'jax'
+
+# Modules of flax.linen whose `scale` and `bias` are those of a normalisation.
+_NORMS = {'BatchNorm': 'BATCH_NORM', 'LayerNorm': 'LAYER_NORM', 'GroupNorm': 'LAYER_NORM'}
+
+
+def num_devices() -> int:
+  """Devices a batch is split over."""
+  return jax.device_count()
+
+
+def describe_devices() -> str:
+  """One line for people: '1 x cpu'."""
+  return f'{jax.device_count()} x {jax.devices()[0].device_kind}'
+
+
+def seed(_: int) -> None:
+  """JAX has no hidden random state."""
+
+
+def keys(numbers: np.ndarray) -> np.ndarray:
+  """PRNG keys from random uint32s of shape [..., 2].
+
+  The keys stay in numpy: jax.random and compiled functions take them as they are, and making
+  arrays of them one by one would cost more than a small network's step.
+  """
+  width = jax.random.key_data(jax.random.key(0)).shape[-1]  # 2, or 4 under the rbg generator
+  return np.tile(numbers, width // 2)
+
+
+def place(batch: Any) -> Any:
+  """Puts a batch where the compiled step expects it.
+
+  With one device numpy arrays stay as they are, since a compiled function moves its arguments
+  itself, faster than jax.device_put. With several, the first dimension is split over them.
+  """
+  return batch if jax.device_count() == 1 else jax_sharding_utils.shard_along_batch_dim(batch)
+
+
+def wait(*trees: Any) -> None:
+  """Returns when the devices have finished computing these values."""
+  jax.block_until_ready(trees)
+
+
+def init(model: Any, inputs: np.ndarray, seed: int) -> tuple[Any, Any]:
+  """(parameters, model state) of a model, weights drawn from `seed`; one compilation in all."""
+
+  def build(key: jax.Array) -> Any:
+    return model.init({'params': key}, inputs, train=False)
+
+  variables = dict(jax.jit(build)(jax.random.PRNGKey(seed)))
+  params = variables.pop('params')
+  if jax.device_count() > 1:
+    params, variables = jax_sharding_utils.replicate((params, variables))
+  return params, variables
+
+
+def apply(
+  model: Any,
+  params: Any,
+  inputs: Any,
+  model_state: Any,
+  mode: spec.ForwardPassMode,
+  rng: Any,
+  update_batch_norm: bool,
+) -> tuple[Any, Any]:
+  """The forward pass: (logits, new model state)."""
+  train = mode == spec.ForwardPassMode.TRAIN
+  variables = {'params': params, **(model_state or {})}
+  rngs = {'dropout': rng} if train and rng is not None else None
+  if not (train and model_state):
+    return model.apply(variables, inputs, train=train, rngs=rngs), model_state
+  # A training pass of flax's batch norm writes its statistics; whoever wants the old keeps them.
+  logits, new = model.apply(variables, inputs, train=train, rngs=rngs, mutable=list(model_state))
+  return logits, new if update_batch_norm else model_state
+
+
+def loss(
+  loss_type: spec.LossType,
+  targets: Any,
+  logits: Any,
+  mask: Any | None = None,
+  label_smoothing: float = 0.0,
+) -> dict[str, Any]:
+  """The submission API's loss dictionary."""
+  per_example = _LOSSES[loss_type](targets, logits, label_smoothing)
+  if mask is None:
+    return {
+      'summed': per_example.sum(),
+      'n_valid_examples': per_example.shape[0],
+      'per_example': per_example,
+    }
+  per_example = per_example * mask
+  return {'summed': per_example.sum(), 'n_valid_examples': mask.sum(), 'per_example': per_example}
+
+
+def activate(loss_type: spec.LossType, logits: Any) -> Any:
+  """Probabilities from logits."""
+  if loss_type == spec.LossType.SOFTMAX_CROSS_ENTROPY:
+    return jax.nn.softmax(logits, axis=-1)
+  if loss_type == spec.LossType.SIGMOID_CROSS_ENTROPY:
+    return jax.nn.sigmoid(logits)
+  return logits
+
+
+def predictor(predict: Callable[..., Any]) -> Callable[..., Any]:
+  """`predict(params, model_state, batch)` compiled for evaluations; gives numpy arrays."""
+  compiled = jax.jit(predict)
+  return lambda *arguments: jax.device_get(compiled(*arguments))
+
+
+def param_shapes(params: Any) -> Any:
+  """The tree of ShapeTuples."""
+  return jax.tree.map(lambda x: spec.ShapeTuple(x.shape), params)
+
+
+def param_types(params: Any) -> Any:
+  """The tree of ParameterTypes, told by flax's names and the number of dimensions."""
+  return jax.tree_util.tree_map_with_path(_param_type, params)
+
+
+def num_params(params: Any) -> int:
+  """Trained numbers in the model."""
+  return sum(x.size for x in jax.tree.leaves(params))
+
+
+def free_memory() -> None:
+  """Lets go of compiled functions and their buffers between trials."""
+  jax.clear_caches()
+
+
+def _param_type(path: Any, value: Any) -> spec.ParameterType:
+  names = [str(key.key) for key in path]
+  leaf, module = names[-1], names[-2] if len(names) > 1 else ''
+  for prefix, kind in _NORMS.items():
+    if module.startswith(prefix):
+      return spec.ParameterType[f'{kind}_{"SCALE" if leaf == "scale" else "BIAS"}']
+  if leaf == 'embedding':
+    return spec.ParameterType.EMBEDDING
+  if leaf == 'bias':
+    return spec.ParameterType.BIAS
+  return spec.ParameterType.CONV_WEIGHT if value.ndim > 2 else spec.ParameterType.WEIGHT
+
+
+def _softmax_cross_entropy(targets: Any, logits: Any, label_smoothing: float) -> Any:
+  if targets.ndim == logits.ndim - 1:
+    targets = jax.nn.one_hot(targets, logits.shape[-1])
+  smoothed = (1 - label_smoothing) * targets + label_smoothing / logits.shape[-1]
+  return -jnp.sum(smoothed * jax.nn.log_softmax(logits, axis=-1), axis=-1)
+
+
+def _sigmoid_cross_entropy(targets: Any, logits: Any, label_smoothing: float) -> Any:
+  smoothed = (1 - label_smoothing) * targets + label_smoothing / 2
+  each = jnp.maximum(logits, 0) - logits * smoothed + jnp.log1p(jnp.exp(-jnp.abs(logits)))
+  return each.reshape(each.shape[0], -1).sum(axis=-1)
+
+
+def _squared_error(targets: Any, logits: Any, _: float) -> Any:
+  return jnp.square(logits - targets).reshape(logits.shape[0], -1).mean(axis=-1)
+
+
+def _absolute_error(targets: Any, logits: Any, _: float) -> Any:
+  return jnp.abs(logits - targets).reshape(logits.shape[0], -1).mean(axis=-1)
+
+
+_LOSSES = {
+  spec.LossType.SOFTMAX_CROSS_ENTROPY: _softmax_cross_entropy,
+  spec.LossType.SIGMOID_CROSS_ENTROPY: _sigmoid_cross_entropy,
+  spec.LossType.MEAN_SQUARED_ERROR: _squared_error,
+  spec.LossType.MEAN_ABSOLUTE_ERROR: _absolute_error,
+}

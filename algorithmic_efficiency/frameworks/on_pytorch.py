@@ -1,0 +1,219 @@
+"""This file is all that the bench asks of PyTorch. Its neighbour on_jax.py has the same names.
+
+A model is a torch.nn.Module and is itself the parameter container.
+"""
+
+import gc
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from algorithmic_efficiency import spec
+from algorithmic_efficiency.errors import UsageError
+from algorithmic_efficiency.pytorch_utils import pytorch_setup
+
+NAME = 'pytorch'
+
+_USE_DDP, _, DEVICE, _ = pytorch_setup()
+
+_NORMS = {
+  torch.nn.modules.batchnorm._BatchNorm: 'BATCH_NORM',
+  torch.nn.LayerNorm: 'LAYER_NORM',
+  torch.nn.GroupNorm: 'LAYER_NORM',
+}
+_CONVOLUTIONS = torch.nn.modules.conv._ConvNd
+
+
+def num_devices() -> int:
+  """Devices a batch is split over."""
+  if _USE_DDP:
+    raise UsageError('Several PyTorch processes are not supported; start without torchrun.')
+  return 1
+
+
+def describe_devices() -> str:
+  """One line for people: '1 x cpu'."""
+  name = torch.cuda.get_device_name(DEVICE) if DEVICE.type == 'cuda' else 'cpu'
+  return f'1 x {name}'
+
+
+def seed(seed: int) -> None:
+  """Seeds the hidden random state that dropout and default initialisers draw from."""
+  torch.manual_seed(seed)
+
+
+def keys(numbers: np.ndarray) -> list[Any]:
+  """Pairs of ints usable as seeds (rng[0]) from random numbers of shape [..., 2].
+
+  Below 2**31, since some of PyTorch's and numpy's generators take no larger seed.
+  """
+  return (numbers >> 1).tolist()
+
+
+def place(batch: Any) -> Any:
+  """Puts a batch of numpy arrays on the device; whole numbers become int64, as losses want them."""
+  return {name: _tensor(array) for name, array in batch.items()}
+
+
+def wait(*_: Any) -> None:
+  """Returns when the device has finished all that was queued."""
+  if DEVICE.type == 'cuda':
+    torch.cuda.synchronize(DEVICE)
+
+
+def init(model: Any, inputs: np.ndarray, seed: int) -> tuple[Any, Any]:
+  """(module on the device, None); weights drawn from `seed` by the module's own initialisers.
+
+  `model` builds the module when called: PyTorch draws the weights while it builds.
+  """
+  del inputs  # JAX needs an example to know the shapes
+  torch.manual_seed(seed)
+  return model().to(DEVICE), None
+
+
+def apply(
+  model: Any,
+  params: Any,
+  inputs: Any,
+  model_state: Any,
+  mode: spec.ForwardPassMode,
+  rng: Any,
+  update_batch_norm: bool,
+) -> tuple[Any, Any]:
+  """The forward pass: (logits, None). Batch statistics live in the module; updated if asked for."""
+  del model, rng
+  train = mode == spec.ForwardPassMode.TRAIN
+  if params.training != train:
+    params.train(train)
+  if train:
+    _set_batch_norm(params, update_batch_norm)
+    return params(inputs), model_state
+  with torch.no_grad():
+    return params(inputs), model_state
+
+
+def loss(
+  loss_type: spec.LossType,
+  targets: Any,
+  logits: Any,
+  mask: Any | None = None,
+  label_smoothing: float = 0.0,
+) -> dict[str, Any]:
+  """The submission API's loss dictionary."""
+  per_example = _LOSSES[loss_type](targets, logits, label_smoothing)
+  if mask is None:
+    count = torch.full((), len(per_example), device=per_example.device)
+    return {'summed': per_example.sum(), 'n_valid_examples': count, 'per_example': per_example}
+  per_example = per_example * mask
+  return {'summed': per_example.sum(), 'n_valid_examples': mask.sum(), 'per_example': per_example}
+
+
+def activate(loss_type: spec.LossType, logits: Any) -> Any:
+  """Probabilities from logits."""
+  if loss_type == spec.LossType.SOFTMAX_CROSS_ENTROPY:
+    return torch.softmax(logits, dim=-1)
+  if loss_type == spec.LossType.SIGMOID_CROSS_ENTROPY:
+    return torch.sigmoid(logits)
+  return logits
+
+
+def predictor(predict: Callable[..., Any]) -> Callable[..., Any]:
+  """`predict(params, model_state, batch)` for evaluations; gives numpy arrays."""
+
+  def run(*arguments: Any) -> Any:
+    with torch.no_grad():
+      return tuple(tensor.cpu().numpy() for tensor in predict(*arguments))
+
+  return run
+
+
+def param_shapes(params: Any) -> Any:
+  """Name to ShapeTuple."""
+  return {name: spec.ShapeTuple(tuple(p.shape)) for name, p in params.named_parameters()}
+
+
+def param_types(params: Any) -> Any:
+  """Name to ParameterType, told by the module that holds the parameter."""
+  modules = dict(params.named_modules())
+  types: dict[str, spec.ParameterType] = {}
+  for name, _ in params.named_parameters():
+    module, _, leaf = name.rpartition('.')
+    types[name] = _param_type(modules[module], leaf)
+  return types
+
+
+def num_params(params: Any) -> int:
+  """Trained numbers in the model."""
+  return sum(p.numel() for p in params.parameters())
+
+
+def free_memory() -> None:
+  """Gives cached device memory back between trials."""
+  gc.collect()
+  if DEVICE.type == 'cuda':
+    torch.cuda.empty_cache()
+
+
+def _tensor(array: np.ndarray) -> torch.Tensor:
+  tensor = torch.from_numpy(array)
+  if tensor.dtype == torch.int32:
+    tensor = tensor.long()
+  return tensor if DEVICE.type == 'cpu' else tensor.to(DEVICE, non_blocking=True)
+
+
+def _set_batch_norm(params: torch.nn.Module, update: bool) -> None:
+  """Lets batch norm layers update their running statistics, or not.
+
+  A module remembers the last choice, so that most steps cost one comparison.
+  """
+  if getattr(params, '_updates_batch_norm', True) == update:
+    return
+  for module in params.modules():
+    if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+      module.track_running_stats = update
+  params._updates_batch_norm = update  # type: ignore[assignment]
+
+
+def _param_type(module: torch.nn.Module, leaf: str) -> spec.ParameterType:
+  for norm, kind in _NORMS.items():
+    if isinstance(module, norm):
+      return spec.ParameterType[f'{kind}_{"SCALE" if leaf == "weight" else "BIAS"}']
+  if isinstance(module, torch.nn.Embedding):
+    return spec.ParameterType.EMBEDDING
+  if 'bias' in leaf:
+    return spec.ParameterType.BIAS
+  is_convolution = isinstance(module, _CONVOLUTIONS)
+  return spec.ParameterType.CONV_WEIGHT if is_convolution else spec.ParameterType.WEIGHT
+
+
+def _softmax_cross_entropy(targets: Any, logits: Any, label_smoothing: float) -> Any:
+  return functional.cross_entropy(
+    logits, targets, reduction='none', label_smoothing=label_smoothing
+  )
+
+
+def _sigmoid_cross_entropy(targets: Any, logits: Any, label_smoothing: float) -> Any:
+  smoothed = (1 - label_smoothing) * targets + label_smoothing / 2
+  each = functional.binary_cross_entropy_with_logits(logits, smoothed, reduction='none')
+  return each.flatten(1).sum(dim=-1) if each.ndim > 1 else each
+
+
+def _squared_error(targets: Any, logits: Any, _: float) -> Any:
+  return (
+    functional.mse_loss(logits, targets, reduction='none').reshape(len(logits), -1).mean(dim=-1)
+  )
+
+
+def _absolute_error(targets: Any, logits: Any, _: float) -> Any:
+  return functional.l1_loss(logits, targets, reduction='none').reshape(len(logits), -1).mean(dim=-1)
+
+
+_LOSSES = {
+  spec.LossType.SOFTMAX_CROSS_ENTROPY: _softmax_cross_entropy,
+  spec.LossType.SIGMOID_CROSS_ENTROPY: _sigmoid_cross_entropy,
+  spec.LossType.MEAN_SQUARED_ERROR: _squared_error,
+  spec.LossType.MEAN_ABSOLUTE_ERROR: _absolute_error,
+}

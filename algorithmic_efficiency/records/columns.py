@@ -1,0 +1,206 @@
+"""This file lists every column of metrics.csv and key of metadata.json, with unit and meaning.
+
+The one list: the order of the columns, the table in COLUMNS.md and the names that extra metadata
+may not take all come from here. Names are an interface: add, never rename.
+"""
+
+import functools
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Column:
+  """A column or key.
+
+  Attributes:
+    name: as written; a part in angle brackets stands for any name.
+    unit: of the value; empty for names, counts and flags.
+    meaning: one line.
+  """
+
+  name: str
+  unit: str
+  meaning: str
+
+  @functools.cached_property
+  def pattern(self) -> re.Pattern[str]:
+    """What the names of this column match."""
+    parts = re.split(r'(<[^>]+>)', self.name)
+    return re.compile(''.join('.+' if p.startswith('<') else re.escape(p) for p in parts))
+
+
+EXTRA = Column('<key>', '', 'extra metadata, given with --record_extra_metadata="key=value"')
+
+IDENTITY = (
+  Column('workload', '', 'the workload and framework, as in the folder: mnist_jax'),
+  Column('framework', '', 'jax or pytorch'),
+  Column('run_idx', '', 'the trial, counted from 1'),
+)
+PROGRESS = (
+  Column(
+    'accumulated_submission_time',
+    's',
+    'scored time: data selection, update_params, prepare_for_eval and the device work of all three',
+  ),
+  Column('global_step', '', 'updates made so far'),
+  Column('epoch', '', 'passes over the training split so far, a fraction'),
+)
+RESULTS = (
+  Column('accuracy', '0 to 1', 'validation accuracy'),
+  Column('loss', '', 'validation loss, mean per example'),
+  Column('train/num_examples', '', 'examples of the training split evaluated'),
+  Column('train/<metric>', '', 'the metric on the fixed part of the training split'),
+  Column('validation/num_examples', '', 'examples of the validation split evaluated'),
+  Column('validation/<metric>', '', 'the metric on the validation split'),
+  Column('test/num_examples', '', 'examples of the test split evaluated'),
+  Column('test/<metric>', '', 'the metric on the test split'),
+)
+SETTINGS = (
+  Column('batch_size', '', 'examples in a training batch, over all devices'),
+  Column('hparam.<name>', '', 'a hyperparameter of this trial'),
+  Column('workload.<property>', '', 'a property of the workload; times in seconds'),
+  Column('steps_per_epoch', '', 'training examples over batch size'),
+  Column('global_start_time', 's since 1970', 'when the trial started'),
+  Column(
+    'goal_reached',
+    'TRUE or FALSE',
+    'whether validation and test target have been met, now or before; not with synthetic data',
+  ),
+  Column(
+    'validation_goal_reached',
+    'TRUE or FALSE',
+    'whether the validation target has been met, now or before',
+  ),
+  Column(
+    'test_goal_reached', 'TRUE or FALSE', 'whether the test target has been met, now or before'
+  ),
+  Column('accumulated_eval_time', 's', 'time spent in evaluations, this one included'),
+  Column('accumulated_logging_time', 's', 'time spent recording, this row not included'),
+  Column('total_duration', 's', 'time since the trial started'),
+  Column(
+    'trial_seed',
+    '',
+    "the trial's own seed, derived from the study's rng_seed and the trial's index",
+  ),
+  Column('rng_seed', '', 'the seed of the study'),
+  Column('data', '', 'real or synthetic'),
+  Column('edition', '', 'the edition of the rules: 0.5, 0.6 or 1.0'),
+)
+HARDWARE = (
+  Column('cpu.util.avg_percent_since_last', '%', 'busy time of all CPUs since the last row'),
+  Column('cpu.freq.current', 'MHz', 'mean clock of the CPUs'),
+  Column('temp.<chip>.current', '°C', 'the hottest sensor of the chip'),
+  Column('mem.total', 'bytes', 'memory of the machine'),
+  Column('mem.available', 'bytes', 'memory that can be had without swapping'),
+  Column('mem.used', 'bytes', 'memory in use'),
+  Column('mem.percent_used', '%', 'memory that is not available'),
+  Column('mem.read_bytes_since_boot', 'bytes', 'read from disks (the name is historical)'),
+  Column('mem.write_bytes_since_boot', 'bytes', 'written to disks (the name is historical)'),
+  Column('net.bytes_sent_since_boot', 'bytes', 'sent by all network interfaces'),
+  Column('net.bytes_recv_since_boot', 'bytes', 'received by all network interfaces'),
+  Column('gpu.count', '', 'GPUs the driver knows'),
+  Column('gpu.<i>.compute.util', '0 to 1', 'share of time a kernel was running'),
+  Column('gpu.<i>.mem.util', '0 to 1', 'memory used over memory there'),
+  Column('gpu.<i>.mem.total', 'MiB', 'memory of the GPU'),
+  Column('gpu.<i>.mem.used', 'MiB', 'memory in use'),
+  Column('gpu.<i>.mem.free', 'MiB', 'memory free'),
+  Column('gpu.<i>.temp.current', '°C', 'temperature of the GPU'),
+  Column('gpu.<i>.power.watts', 'W', 'power drawn, as the driver reports it'),
+)
+METRICS = (*IDENTITY, *PROGRESS, *RESULTS, *SETTINGS, EXTRA, *HARDWARE)
+
+METADATA = (
+  Column('workload', '', 'the workload and framework, as in the folder'),
+  Column('framework', '', 'jax or pytorch'),
+  Column('log_dir', '', 'the folder given with --log_dir'),
+  Column('datetime', 'ISO 8601', 'local time at which the run started, to the microsecond'),
+  Column('schema', '', 'the version of this record; changes only when a meaning does'),
+  Column('command', '', 'the command as it was given'),
+  Column('submission_path', '', 'the file of the training algorithm'),
+  Column('submission_sha256', '', 'digest of that file'),
+  Column('tuning_ruleset', '', 'external or self'),
+  Column('tuning_search_space', '', 'the file of the search space'),
+  Column('tuning_search_space_sha256', '', 'digest of that file'),
+  Column('num_tuning_trials', '', 'trials of the study'),
+  Column('rng_seed', '', 'the seed of the study, given or drawn'),
+  Column('batch_size', '', 'examples in a training batch, over all devices'),
+  Column('max_global_steps', '', 'the limit given with --max_global_steps'),
+  Column('data', '', 'real or synthetic'),
+  Column('data_source', '', 'where the data came from'),
+  Column('edition', '', 'the edition of the rules'),
+  Column('algorithmic_efficiency_version', '', 'version of this package'),
+  Column('python_version', '', 'version of Python'),
+  Column('python_compiler', '', 'compiler Python was built with'),
+  Column('os_platform', '', 'operating system, kernel and processor'),
+  Column('git_branch', '', 'branch of the checkout this package runs from'),
+  Column('git_commit_hash', '', 'its commit'),
+  Column('git_dirty', 'true or false', 'whether tracked files differ from that commit'),
+  Column('cpu_model_name', '', 'the processor'),
+  Column('cpu_count', '', 'logical CPUs of the machine'),
+  Column('gpu_model_name', '', 'the first GPU'),
+  Column('gpu_count', '', 'GPUs the driver knows'),
+  Column('gpu_driver', '', 'version of the driver'),
+  Column('num_devices', '', 'devices the run trained on'),
+  Column('workload.<property>', '', 'a property of the workload; times in seconds'),
+  EXTRA,
+)
+
+# What concatenation adds; reserved so that no run brings a column of the same name.
+SOURCE = Column('source', '', 'the metrics.csv the row came from (all_metrics.csv alone)')
+
+
+def find(name: str, among: Iterable[Column] = METRICS) -> Column | None:
+  """The column a name belongs to, an exact name before a pattern; None for a name that is nobody's.
+
+  >>> find('gpu.3.mem.used').unit
+  'MiB'
+  """
+  matches = [c for c in among if c is not EXTRA and c.pattern.fullmatch(name)]
+  exact = [c for c in matches if c.name == name]
+  return (exact or matches or [None])[0]
+
+
+def is_taken(name: str) -> bool:
+  """Whether extra metadata may not use this name because a column or key has it."""
+  return find(name, (*METRICS, *METADATA, SOURCE)) is not None
+
+
+@functools.lru_cache(maxsize=64)
+def in_order(names: tuple[str, ...]) -> tuple[str, ...]:
+  """The names sorted as the columns are listed; names of one pattern keep their order."""
+  places = {column: place for place, column in enumerate(METRICS)}
+  return tuple(sorted(names, key=lambda name: places[find(name) or EXTRA]))
+
+
+def primitive(value: Any) -> bool:
+  """Whether a value may stand in a record: a number, a text, a flag, or a tuple of them."""
+  if isinstance(value, tuple | list):
+    return all(primitive(v) for v in value)  # pyright: ignore[reportUnknownVariableType]
+  return isinstance(value, bool | int | float | str)
+
+
+def table() -> str:
+  """COLUMNS.md, generated: `python -m algorithmic_efficiency.records.columns > …/COLUMNS.md`."""
+  lines = [
+    '# Columns and keys',
+    '',
+    '<!-- Generated by `python -m algorithmic_efficiency.records.columns`; do not edit. -->',
+    '',
+    'A part in angle brackets stands for any name. What a machine does not have is left out.',
+    'Times come from a monotonic clock unless they say otherwise.',
+  ]
+  for title, columns in (('metrics.csv', METRICS), ('metadata.json', METADATA)):
+    lines += ['', f'## {title}', '', '| name | unit | meaning |', '|---|---|---|']
+    lines += [f'| `{c.name}` | {c.unit} | {c.meaning} |' for c in columns]
+  lines += ['', '`gpu.avg.…` is the mean over the GPUs of each of their columns.']
+  lines += ['`all_metrics.csv` has one column more: `source`, ' + SOURCE.meaning + '.']
+  return '\n'.join(lines) + '\n'
+
+
+if __name__ == '__main__':
+  import sys
+
+  sys.stdout.write(table())

@@ -1,0 +1,198 @@
+"""This file writes a trial's rows: metrics.jsonl is the truth, the CSV files are views of it.
+
+Rows are appended, each by one write, and never read back: row 10,000 costs what row 10 did. Only
+a column that was not there before makes a CSV file be written anew, whole or not at all.
+"""
+
+import contextlib
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from algorithmic_efficiency.errors import MeasurementError
+from algorithmic_efficiency.records import columns
+from algorithmic_efficiency.records.run_folder import TrialFolder
+from algorithmic_efficiency.records.whole_files import write_whole
+
+Row = Mapping[str, Any]
+Order = Callable[[tuple[str, ...]], tuple[str, ...]]
+
+
+def to_json(value: Any) -> Any:
+  """The value as strict JSON can hold it: not-finite numbers as protobuf's JSON writes them."""
+  if isinstance(value, float) and not math.isfinite(value):
+    return 'NaN' if math.isnan(value) else ('Infinity' if value > 0 else '-Infinity')
+  return value
+
+
+def to_cell(value: Any) -> str:
+  """The value as a CSV cell: TRUE or FALSE, empty for None, floats to their last digit."""
+  if value is None:
+    return ''
+  if isinstance(value, bool):
+    return 'TRUE' if value else 'FALSE'
+  if isinstance(value, float):
+    return str(to_json(value))
+  if isinstance(value, tuple | list | dict):
+    return json.dumps(value)
+  return str(value)
+
+
+class AppendedFile:
+  """A file that grows by whole lines; a line that does not fit on the disk leaves no trace."""
+
+  def __init__(self, path: Path) -> None:
+    self.path = path
+    with self._explained():
+      self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+
+  def append(self, line: str, durable: bool = False) -> None:
+    """Writes a line; `durable` also waits until the disk has it. Raises MeasurementError."""
+    data = line.encode()
+    size = os.fstat(self._fd).st_size
+    with self._explained():
+      try:
+        written = os.write(self._fd, data)
+        while written < len(data):  # a nearly full disk takes a part before it refuses
+          written += os.write(self._fd, data[written:])
+        if durable:
+          os.fdatasync(self._fd)
+      except OSError:
+        os.ftruncate(self._fd, size)
+        raise
+
+  def replace(self, text: str) -> None:
+    """Replaces the whole content, or leaves it as it was. Raises MeasurementError."""
+    with self._explained():
+      write_whole(self.path, text)
+      os.close(self._fd)
+      self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+
+  def close(self) -> None:
+    """Closes the file."""
+    os.close(self._fd)
+
+  @contextlib.contextmanager
+  def _explained(self) -> Iterator[None]:
+    try:
+      yield
+    except OSError as error:
+      raise MeasurementError(
+        f'{str(self.path)!r} cannot be written ({error.strerror}); the rows before are kept. '
+        'Free space or mend the folder, then go on with --resume.'
+      ) from error
+
+
+class CsvFile:
+  """Rows of changing columns as a CSV file with one header.
+
+  Args:
+    path: the file.
+    order: puts a tuple of column names into the order of the header.
+  """
+
+  def __init__(self, path: Path, order: Order) -> None:
+    self._file = AppendedFile(path)
+    self._order = order
+    self._header: tuple[str, ...] = ()
+
+  def append(self, row: Row) -> None:
+    """Adds a row. A column seen for the first time is added to the header of the whole file."""
+    if row.keys() != self._known:
+      self._add_columns(tuple(row))
+    self._file.append(_line(to_cell(row.get(name)) for name in self._header))
+
+  def close(self) -> None:
+    """Closes the file."""
+    self._file.close()
+
+  @property
+  def _known(self) -> set[str]:
+    return set(self._header)
+
+  def _add_columns(self, names: tuple[str, ...]) -> None:
+    new = tuple(name for name in names if name not in self._known)
+    if not new:
+      return
+    old, self._header = self._header, self._order((*self._header, *new))
+    text = _line(self._header)
+    if old:
+      with self._file.path.open(newline='', encoding='utf-8') as file:
+        for cells in list(csv.reader(file))[1:]:
+          kept = dict(zip(old, cells, strict=True))
+          text += _line(kept.get(name, '') for name in self._header)
+    self._file.replace(text)
+
+
+class Recorder:
+  """A trial's rows, on disk before training goes on.
+
+  Args:
+    folder: the trial's folder.
+    algoperf: also keeps eval_measurements.csv and measurements.csv in AlgoPerf's columns.
+  """
+
+  def __init__(self, folder: TrialFolder, algoperf: bool = False) -> None:
+    self._jsonl = AppendedFile(folder.metrics_jsonl)
+    self._csv = CsvFile(folder.metrics_csv, columns.in_order)
+    self._evaluations = CsvFile(folder.eval_measurements_csv, _sorted) if algoperf else None
+    self._scalars_path = folder.measurements_csv
+    self._scalars: CsvFile | None = None
+    self._algoperf = algoperf
+
+  def evaluation(self, row: Row) -> None:
+    """Records one evaluation. Raises MeasurementError if the disk refuses it."""
+    line = json.dumps({k: to_json(v) for k, v in row.items()}, allow_nan=False)
+    self._jsonl.append(line + '\n', durable=True)
+    self._csv.append(row)
+    if self._evaluations is not None:
+      measured = _algoperf_columns(row)
+      self._evaluations.append(measured)
+      self._append_scalars(measured)
+
+  def append_scalar_metrics(self, metrics: Row, global_step: int) -> None:
+    """What a submission logs through `workload.metrics_logger`, into measurements.csv."""
+    self._append_scalars({**{k: float(v) for k, v in metrics.items()}, 'global_step': global_step})
+
+  def close(self) -> None:
+    """Closes the files."""
+    self._jsonl.close()
+    for file in (self._csv, self._evaluations, self._scalars):
+      if file is not None:
+        file.close()
+
+  def _append_scalars(self, row: Row) -> None:
+    if self._scalars is None:
+      self._scalars = CsvFile(self._scalars_path, _sorted)
+    self._scalars.append(row)
+
+
+def _line(cells: Any) -> str:
+  buffer = io.StringIO()
+  csv.writer(buffer, lineterminator='\n').writerow(cells)
+  return buffer.getvalue()
+
+
+def _sorted(names: tuple[str, ...]) -> tuple[str, ...]:
+  return tuple(sorted(names))
+
+
+def _algoperf_columns(row: Row) -> dict[str, Any]:
+  """AlgoPerf's columns of a row: `score` is the submission time of the evaluation."""
+  times = (
+    'accumulated_submission_time',
+    'accumulated_eval_time',
+    'accumulated_logging_time',
+    'total_duration',
+    'global_step',
+  )
+  measured = {k: v for k, v in row.items() if k.startswith(('train/', 'validation/', 'test/'))}
+  measured.update({name: row[name] for name in times})
+  measured['score'] = row['accumulated_submission_time']
+  measured['preemption_count'] = row.get('preemption_count', 0)
+  return measured

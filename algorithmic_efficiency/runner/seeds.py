@@ -1,0 +1,54 @@
+"""This file derives every random number of a study from one seed, the same on every machine."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+_BLOCK = (
+  1024  # steps whose keys are drawn together: drawing one by one costs more than a small step
+)
+_MODEL, _OPTIMIZER, _DATA, _HIDDEN, _STEPS = range(5)
+
+
+def derive(seed: int, *path: int) -> int:
+  """A seed below 2**32 for the part of `seed`'s tree that `path` names.
+
+  Any int is a seed, negative or of 64 bits. By numpy's SeedSequence, whose spawned streams are
+  independent of each other.
+  """
+  sequence = np.random.SeedSequence(seed % 2**64, spawn_key=path)
+  return int(sequence.generate_state(1)[0])
+
+
+class TrialSeeds:
+  """A trial's seeds: for the model, the optimizer, the data, hidden state, and each step.
+
+  Args:
+    seed: the trial's own.
+    to_keys: makes a framework's keys from random uint32s of shape [..., 2].
+  """
+
+  def __init__(self, seed: int, to_keys: Callable[[Any], Any]) -> None:
+    self.seed = seed
+    self.model = derive(seed, _MODEL)
+    self.data = derive(seed, _DATA)
+    self.hidden = derive(seed, _HIDDEN)
+    self.optimizer = to_keys(self._draw(derive(seed, _OPTIMIZER), 1))[0]
+    self._to_keys = to_keys
+    self._first = -1
+    self._keys: Any = None
+
+  def of_step(self, step: int) -> Any:
+    """Three keys for a step: data selection, update, prepare_for_eval."""
+    first = step - step % _BLOCK
+    if first != self._first:
+      numbers = self._draw(derive(self.seed, _STEPS, first // _BLOCK), _BLOCK * 3)
+      self._keys = self._to_keys(numbers.reshape(_BLOCK, 3, 2))
+      self._first = first
+    return self._keys[step - first]
+
+  @staticmethod
+  def _draw(seed: int, count: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    generator = np.random.Generator(np.random.PCG64(seed))
+    return generator.integers(0, 2**32, size=(count, 2), dtype=np.uint32)

@@ -1,0 +1,108 @@
+"""This file is the hot loop, and the state it changes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from algorithmic_efficiency.runner.clock import Clock
+from algorithmic_efficiency.runner.rules import Rules
+from algorithmic_efficiency.runner.seeds import TrialSeeds
+from algorithmic_efficiency.submissions.submission import Submission
+
+Metrics = dict[str, Any]
+
+
+@dataclass
+class Trial:
+  """All that changes while a trial trains.
+
+  Attributes:
+    params, model_state, optimizer_state: the framework's and the submission's own.
+    param_types: the tree of ParameterTypes, which does not change.
+    global_step: updates made.
+    eval_results: (global_step, metrics) of every evaluation, as submissions see them.
+    validation_goal_reached, test_goal_reached: met once, met for good.
+    training_complete: the submission has ended training.
+    last_eval_submission_sec: submission time at the last evaluation.
+  """
+
+  params: Any = None
+  model_state: Any = None
+  optimizer_state: Any = None
+  param_types: Any = None
+  global_step: int = 0
+  eval_results: list[tuple[int, Metrics]] = field(default_factory=list[tuple[int, Metrics]])
+  validation_goal_reached: bool = False
+  test_goal_reached: bool = False
+  training_complete: bool = False
+  last_eval_submission_sec: float = 0.0
+  clock: Clock | None = None
+  rules: Rules | None = None
+
+  @property
+  def goal_reached(self) -> bool:
+    """Whether both targets have been met."""
+    return self.validation_goal_reached and self.test_goal_reached
+
+  def train_state(self) -> dict[str, Any]:
+    """What a submission may know about the run; the API's keys, times in seconds."""
+    assert self.clock is not None and self.rules is not None
+    spent = self.clock.seconds('submission')
+    return {
+      'validation_goal_reached': self.validation_goal_reached,
+      'test_goal_reached': self.test_goal_reached,
+      'is_time_remaining': spent < self.rules.budget_sec,
+      'last_eval_time': self.last_eval_submission_sec,
+      'training_complete': self.training_complete,
+      'accumulated_submission_time': spent,
+      'accumulated_eval_time': self.clock.seconds('evaluation'),
+      'accumulated_logging_time': self.clock.seconds('recording'),
+      'last_step_end_time': self.clock.total_seconds(),
+    }
+
+
+@dataclass(frozen=True)
+class Course:
+  """What does not change while a trial trains."""
+
+  workload: Any
+  submission: Submission
+  hyperparameters: Any
+  seeds: TrialSeeds
+  rules: Rules
+  clock: Clock
+  batch_size: int
+  record: Callable[[Trial, Metrics], None]
+  tick: Callable[[Trial, float], None]
+
+
+def run_trial(trial: Trial, course: Course) -> str:
+  """Trains until a rule says stop; returns the reason.
+
+  Only the account 'submission' is scored. Evaluation and recording are the bench's own work, and
+  the clock is off the submission while they run.
+  """
+  workload, submission, clock = course.workload, course.submission, course.clock
+  rules, hyperparameters = course.rules, course.hyperparameters
+  queue = workload.training_queue(course.seeds.data, course.batch_size, trial.global_step)
+  with clock.charge('submission'):
+    seconds = clock.seconds('submission')
+    while not (reason := rules.reason_to_stop(trial, seconds)):
+      select_rng, update_rng, prepare_rng = course.seeds.of_step(trial.global_step)
+      batch = submission.select(workload, trial, hyperparameters, queue, select_rng)
+      submission.update(workload, trial, hyperparameters, batch, update_rng)
+      trial.global_step += 1
+
+      seconds = clock.seconds('submission')
+      course.tick(trial, seconds)
+      if rules.evaluation_is_due(trial, seconds):
+        submission.prepare(workload, trial, hyperparameters, prepare_rng)
+        seconds = clock.settled_seconds('submission')  # device work is paid by who queued it
+        if rules.may_evaluate(seconds):
+          with clock.charge('evaluation'):
+            metrics = workload.evaluate(trial.params, trial.model_state)
+          with clock.charge('recording'):
+            rules.note_evaluation(trial, metrics)
+            trial.last_eval_submission_sec = seconds
+            course.record(trial, metrics)
+  return reason

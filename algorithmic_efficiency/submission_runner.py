@@ -1,0 +1,181 @@
+"""Trains a workload with a submission and records what it took.
+
+Example:
+  python3 submission_runner.py --workload=digits --framework=jax \\
+      --submission_path=baselines/mnist/mnist_jax/submission.py \\
+      --tuning_search_space=baselines/mnist/tuning_search_space.json \\
+      --num_tuning_trials=2 --log_dir=logs
+
+`python3 -m algorithmic_efficiency.workloads` lists the workloads. Exit codes: 0 all trials ran,
+1 a trial failed or the record could not be made, 2 the command is wrong, 130 Ctrl-C, 143 SIGTERM.
+"""
+
+import logging
+import shlex
+import sys
+import textwrap
+from pathlib import Path
+from typing import NoReturn
+
+if __name__ == '__main__':
+  # Run as a file, the package's own folder comes first on the path; its parent belongs there.
+  sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from absl import app, flags
+from absl import logging as absl_logging
+
+from algorithmic_efficiency.errors import MeasurementError, UsageError
+from algorithmic_efficiency.workloads.facts import EDITIONS, NEWEST_EDITION
+
+FLAGS = flags.FLAGS
+_log = logging.getLogger('algorithmic_efficiency')
+
+flags.DEFINE_string(
+  'workload', None, 'What to train: mnist, digits, …; mnist_jax names the framework too.'
+)
+flags.DEFINE_string('framework', None, 'jax or pytorch.')
+flags.DEFINE_string(
+  'submission_path', None, 'The training algorithm: a Python file, or a folder with submission.py.'
+)
+flags.DEFINE_enum(
+  'tuning_ruleset',
+  'external',
+  ['external', 'self'],
+  'external: hyperparameters are drawn from the search space. '
+  'self: the submission tunes itself, with a longer budget.',
+)
+flags.DEFINE_string(
+  'tuning_search_space',
+  None,
+  'JSON file: an object of ranges to draw from, or a list of exact trials.',
+)
+flags.DEFINE_integer('num_tuning_trials', 1, 'Trials to run.', lower_bound=1)
+flags.DEFINE_string(
+  'log_dir',
+  None,
+  'Folder for the record: LOG_DIR/<workload>_<framework>/run_<i>/metrics.csv.',
+  allow_override=True,
+)  # absl.logging has one too
+flags.DEFINE_string(
+  'experiment_dir',
+  None,
+  "In place of --log_dir: record in AlgoPerf's layout too, below this folder.",
+)
+flags.DEFINE_string('experiment_name', None, 'Name of the folder in --experiment_dir.')
+flags.DEFINE_string('data_dir', '~/data', 'Where data sets lie, or are downloaded to.')
+flags.DEFINE_enum(
+  'data',
+  'real',
+  ['real', 'synthetic'],
+  'synthetic: batches of the right shape drawn from the seed; never reaches a goal.',
+)
+flags.DEFINE_integer(
+  'rng_seed', None, 'Seed of the study; drawn from the system if not given. 0 is a seed.'
+)
+flags.DEFINE_integer(
+  'max_global_steps', None, 'End each trial after this many steps.', lower_bound=1
+)
+flags.DEFINE_integer(
+  'batch_size',
+  None,
+  "Training batch size over all devices, in place of the submission's.",
+  lower_bound=1,
+)
+flags.DEFINE_integer(
+  'hparam_start_index', None, 'First trial to run, counted from 0.', lower_bound=0
+)
+flags.DEFINE_integer('hparam_end_index', None, 'Trial to stop before.', lower_bound=1)
+flags.DEFINE_multi_string(
+  'record_extra_metadata', [], '"key=value" to add to every record; may be given many times.'
+)
+flags.DEFINE_multi_string('extra_metadata', [], 'Other name of --record_extra_metadata.')
+flags.DEFINE_bool('overwrite', False, 'Delete the record that is there.')
+flags.DEFINE_bool('resume', False, 'Go on with the record that is there: finished trials are kept.')
+flags.DEFINE_enum(
+  'edition', NEWEST_EDITION, EDITIONS, 'Edition of the rules: budgets, periods, step hints.'
+)
+
+_REQUIRED = ('workload', 'submission_path')
+
+
+def main() -> None:
+  """The console command, for all of its spellings."""
+  app.run(_run, flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+  """absl's parser, with one line and exit code 2 for a wrong command."""
+  absl_logging.set_verbosity(absl_logging.WARNING)  # JAX tells of every backend it does not find
+  if {'--help', '--helpshort', '-h', '-help', '-helpshort'} & set(argv[1:]):
+    sys.stdout.write(_help())
+    sys.exit(0)
+  try:
+    left = FLAGS(argv)
+    if len(left) > 1:
+      raise UsageError(f'{left[1]!r} is not a flag; flags start with -- (see --helpshort).')
+    missing = [name for name in _REQUIRED if FLAGS[name].value is None]
+    if missing and not FLAGS.helpfull and not FLAGS.helpxml:
+      raise UsageError(f'Missing: {", ".join(f"--{m}" for m in missing)} (see --helpshort).')
+  except (flags.Error, UsageError) as error:
+    _stop(str(error), 2)
+  return left
+
+
+def _help() -> str:
+  """The flags of this module, the same however the command is spelt."""
+  lines = [str(__doc__).strip(), '', 'Flags (and --helpfull for those of the libraries):']
+  for flag in FLAGS.flags_by_module_id_dict()[id(sys.modules[__name__])]:
+    shown = '' if flag.default in (None, []) else f' Default: {flag.default_as_str}'
+    text = textwrap.wrap(f'{flag.help}{shown}', 74)
+    lines += [f'  --{flag.name:<23}{text[0]}', *(' ' * 27 + line for line in text[1:])]
+  return '\n'.join(lines) + '\n'
+
+
+def _run(argv: list[str]) -> NoReturn:
+  """Runs what the flags say and exits with the run's code."""
+  _show_log()
+  from algorithmic_efficiency.runner import report, settings
+  from algorithmic_efficiency.runner.interrupts import Interrupted
+
+  values = {n: FLAGS[n].value for n in settings.Settings.__dataclass_fields__ if n in FLAGS}
+  values['record_extra_metadata'] = [*FLAGS.record_extra_metadata, *FLAGS.extra_metadata]
+  values['command'] = shlex.join(sys.argv)
+  try:
+    plan = settings.check(settings.Settings(**values))
+    from algorithmic_efficiency.runner.study import Study  # once the command is known to be right
+
+    study = Study(plan)
+    report.announce(study)
+    outcomes = study.run()
+  except UsageError as error:
+    _stop(str(error), 2)
+  except MeasurementError as error:
+    _stop(str(error), 1)
+  except (Interrupted, KeyboardInterrupt) as error:
+    code = error.exit_code if isinstance(error, Interrupted) else 130
+    _stop('Interrupted; what was recorded is kept, and --resume goes on with it.', code)
+  report.summarize(study, outcomes)
+  sys.exit(1 if any(outcome['status'] == 'failed' for outcome in outcomes) else 0)
+
+
+def _show_log() -> None:
+  """Plain lines: what happens goes to stdout, what went wrong to stderr."""
+  for stream, level in ((sys.stdout, logging.INFO), (sys.stderr, logging.WARNING)):
+    handler = logging.StreamHandler(stream)
+    handler.setLevel(level)
+    _log.addHandler(handler)
+  _log.handlers[0].addFilter(lambda record: record.levelno < logging.WARNING)
+  _log.handlers[1].setFormatter(logging.Formatter('warning: %(message)s'))
+  _log.setLevel(logging.INFO)
+  _log.propagate = False
+
+
+def _stop(message: str, code: int) -> NoReturn:
+  kind = 'error' if code in (1, 2) else 'stopped'
+  sys.stdout.flush()
+  sys.stderr.write(f'submission_runner: {kind}: {message}\n')
+  sys.exit(code)
+
+
+if __name__ == '__main__':
+  main()

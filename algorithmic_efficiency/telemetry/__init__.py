@@ -1,0 +1,1 @@
+"""What the machine does while a network trains: one source a file, `probe()` and `read()` each."""

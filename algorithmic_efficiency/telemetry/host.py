@@ -1,0 +1,110 @@
+"""This file reads the host by psutil: processor, memory, disks, network, temperatures.
+
+Each reader is a source of its own, so that a slow or absent one costs only its own columns.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+
+Reading = dict[str, Any]
+
+
+class Reader:
+  """A function of psutil as a source; what the machine does not have is left out."""
+
+  def __init__(self, name: str, read: Callable[[], Reading]) -> None:
+    self.NAME = name
+    self._read = read
+
+  def probe(self) -> tuple[bool, str]:
+    """Whether psutil can read it here."""
+    try:
+      return bool(self._read()), 'psutil reports nothing'
+    except (OSError, RuntimeError, AttributeError, ValueError, psutil.Error) as error:
+      return False, f'psutil: {error}'
+
+  def read(self) -> Reading:
+    """The columns; empty if the sensor has gone."""
+    try:
+      return self._read()
+    except (OSError, RuntimeError, AttributeError, ValueError, psutil.Error):
+      return {}  # a sensor that vanished; the columns stay empty in this row
+
+
+class Host:
+  """The readers of the host."""
+
+  @staticmethod
+  def parts() -> list[Reader]:
+    """One source per kind of reading."""
+    return [
+      Reader('cpu utilisation', CpuUtilisation()),
+      Reader('cpu clock', _cpu_clock),
+      Reader('temperatures', _temperatures),
+      Reader('memory', _memory),
+      Reader('disks', _disks),
+      Reader('network', _network),
+    ]
+
+
+class CpuUtilisation:
+  """Busy share since the last reading, from its own baseline.
+
+  psutil.cpu_percent keeps one baseline per process, which any other caller would reset.
+  """
+
+  def __init__(self) -> None:
+    self._last = psutil.cpu_times()
+
+  def __call__(self) -> Reading:
+    now, last = psutil.cpu_times(), self._last
+    self._last = now
+    # Guest time is part of user time already; counting it twice would exceed 100 %.
+    parts = [name for name in now._fields if not name.startswith('guest')]
+    spent = {name: max(0.0, getattr(now, name) - getattr(last, name)) for name in parts}
+    total = sum(spent.values())
+    idle = spent['idle'] + spent.get('iowait', 0.0)
+    busy = 100.0 * (total - idle) / total if total else 0.0
+    return {'cpu.util.avg_percent_since_last': round(busy, 2)}
+
+
+def _cpu_clock() -> Reading:
+  clock = psutil.cpu_freq()
+  return {'cpu.freq.current': clock.current} if clock else {}
+
+
+def _temperatures() -> Reading:
+  chips = psutil.sensors_temperatures()
+  return {f'temp.{chip}.current': max(s.current for s in c) for chip, c in chips.items() if c}
+
+
+def _memory() -> Reading:
+  memory = psutil.virtual_memory()
+  return {
+    'mem.total': memory.total,
+    'mem.available': memory.available,
+    'mem.used': memory.used,
+    'mem.percent_used': memory.percent,
+  }
+
+
+def _disks() -> Reading:
+  disks = psutil.disk_io_counters()
+  if disks is None:  # a container or VM without disk statistics
+    return {}
+  return {
+    'mem.read_bytes_since_boot': disks.read_bytes,
+    'mem.write_bytes_since_boot': disks.write_bytes,
+  }
+
+
+def _network() -> Reading:
+  net = psutil.net_io_counters()
+  if net is None:
+    return {}
+  return {
+    'net.bytes_sent_since_boot': net.bytes_sent,
+    'net.bytes_recv_since_boot': net.bytes_recv,
+  }

@@ -1,0 +1,1 @@
+"""Workloads: a model, its data and its target, one folder each."""

@@ -1,0 +1,84 @@
+"""This file says what is true of a workload on any framework: numbers, not code."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from algorithmic_efficiency.spec import LossType
+
+EDITIONS = ('0.5', '0.6', '1.0')  # of the rules, oldest first; the newest is the default
+NEWEST_EDITION = EDITIONS[-1]
+
+
+@dataclass(frozen=True)
+class Budget:
+  """What an edition grants a workload.
+
+  Attributes:
+    max_allowed_runtime_sec: submission time under external tuning.
+    eval_period_time_sec: submission time between evaluations.
+    step_hint: steps the reference algorithm takes to the target.
+  """
+
+  max_allowed_runtime_sec: float
+  eval_period_time_sec: float
+  step_hint: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+  """A workload's facts.
+
+  Attributes:
+    name: as the command takes it.
+    summary: the model and the data in a line.
+    data: where the data comes from, with its licence.
+    source: of these facts.
+    loss_type: the loss trained with.
+    target_metric_name: the metric whose target ends training; `lower_is_better` gives its sense.
+    validation_target_value, test_target_value: reached when met or passed.
+    num_train_examples, num_eval_train_examples, num_validation_examples, num_test_examples: of
+      the splits.
+    eval_batch_size: examples in a batch of an evaluation.
+    input_shape: of one example, channels last.
+    num_classes: of the targets.
+    train_mean, train_stddev: what inputs are normalised with, where pixels run from 0 to 1.
+    num_params: trained numbers in the model, in either framework.
+    model: settings that both frameworks' model files read.
+    budgets: edition to Budget.
+    expected: what a good run does, for a reader to compare with.
+  """
+
+  name: str
+  summary: str
+  data: str
+  source: str
+  loss_type: LossType
+  target_metric_name: str
+  lower_is_better: bool = False
+  validation_target_value: float
+  test_target_value: float | None
+  num_train_examples: int
+  num_eval_train_examples: int
+  num_validation_examples: int
+  num_test_examples: int | None
+  eval_batch_size: int
+  input_shape: tuple[int, ...]
+  num_classes: int
+  train_mean: float | tuple[float, ...] | None = None
+  train_stddev: float | tuple[float, ...] | None = None
+  num_params: int
+  model: Mapping[str, Any]
+  budgets: Mapping[str, Budget]
+  expected: str
+
+  def variant(self, name: str, **changes: Any) -> 'Facts':
+    """The same workload with another model setting or target; `model` settings are merged."""
+    model = {**self.model, **changes.pop('model', {})}
+    return dataclasses.replace(self, name=f'{self.name}_{name}', model=model, **changes)
+
+
+def same_in_every_edition(budget: Budget) -> dict[str, Budget]:
+  """A budget that no edition changed."""
+  return dict.fromkeys(EDITIONS, budget)

@@ -1,0 +1,20 @@
+"""This file draws data of a workload's shape from a seed, for measuring and for tests."""
+
+import numpy as np
+
+from algorithmic_efficiency.workloads.facts import Facts
+
+# No more examples are drawn than this; a longer split repeats them. What is measured is the time
+# of a step, and that does not depend on how many examples there are.
+MOST_EXAMPLES = 4096
+
+
+def split(facts: Facts, name: str, num_examples: int, seed: int) -> dict[str, np.ndarray]:
+  """Normal inputs and uniform class targets: {'inputs', 'targets'} as the real data has them."""
+  number = ('train', 'eval_train', 'validation', 'test').index(name)
+  draw = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number,)))
+  size = min(num_examples, MOST_EXAMPLES)
+  return {
+    'inputs': draw.standard_normal((size, *facts.input_shape), dtype=np.float32),
+    'targets': draw.integers(0, facts.num_classes, size, dtype=np.int32),
+  }
