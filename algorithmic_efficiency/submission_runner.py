@@ -85,10 +85,8 @@ flags.DEFINE_integer(
   'hparam_start_index', None, 'First trial to run, counted from 0.', lower_bound=0
 )
 flags.DEFINE_integer('hparam_end_index', None, 'Trial to stop before.', lower_bound=1)
-flags.DEFINE_multi_string(
-  'record_extra_metadata', [], '"key=value" to add to every record; may be given many times.'
-)
-flags.DEFINE_multi_string('extra_metadata', [], 'Other name of --record_extra_metadata.')
+flags.DEFINE_multi_string('record_extra_metadata', [], '"key=value" to add to every record')
+flags.DEFINE_multi_string('extra_metadata', [], 'Other name of --record_extra_metadata')
 flags.DEFINE_bool('overwrite', False, 'Delete the record that is there.')
 flags.DEFINE_bool('resume', False, 'Go on with the record that is there: finished trials are kept.')
 flags.DEFINE_enum(
@@ -125,8 +123,8 @@ def _help() -> str:
   """The flags of this module, the same however the command is spelt."""
   lines = [str(__doc__).strip(), '', 'Flags (and --helpfull for those of the libraries):']
   for flag in FLAGS.flags_by_module_id_dict()[id(sys.modules[__name__])]:
-    shown = '' if flag.default in (None, []) else f' Default: {flag.default_as_str}'
-    text = textwrap.wrap(f'{flag.help}{shown}', 74)
+    default = '' if flag.default in (None, []) else f' Default: {flag.value}.'
+    text = textwrap.wrap(' '.join(f'{flag.help}{default}'.split()), 74)
     lines += [f'  --{flag.name:<23}{text[0]}', *(' ' * 27 + line for line in text[1:])]
   return '\n'.join(lines) + '\n'
 

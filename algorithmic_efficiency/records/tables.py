@@ -29,7 +29,8 @@ _CHUNK_BYTES = 1 << 20
 _BYTE_ORDER_MARK = b'\xef\xbb\xbf'
 _PLAIN_BYTES = bytes(set(range(256)) - set(b',"\r\n'))
 # A cell in quotes from end to end; a quote within a plain cell is a character like any other.
-_QUOTED_CELL = re.compile(rb'(?<![^,\n])"[^"]*(?:""[^"]*)*"(?![^,\n])')
+# The look behind the first quote comes after it, as a search for a plain character is much faster.
+_QUOTED_CELL = re.compile(rb'"(?<![^,\n]")[^"]*(?:""[^"]*)*"(?![^,\n])')
 # A float that is not finite, as protobuf's JSON mapping spells it.
 _NOT_FINITE = {'NaN': float('nan'), 'Infinity': float('inf'), '-Infinity': float('-inf')}
 
