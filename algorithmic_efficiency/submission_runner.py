@@ -76,6 +76,12 @@ flags.DEFINE_integer(
   'max_global_steps', None, 'End each trial after this many steps.', lower_bound=1
 )
 flags.DEFINE_integer(
+  'eval_period_steps',
+  None,
+  "Evaluate every so many steps, not by time: the same rows whatever the machine's speed.",
+  lower_bound=1,
+)
+flags.DEFINE_integer(
   'batch_size',
   None,
   "Training batch size over all devices, in place of the submission's.",

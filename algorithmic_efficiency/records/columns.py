@@ -128,6 +128,7 @@ METADATA = (
   Column('rng_seed', '', 'the seed of the study, given or drawn'),
   Column('batch_size', '', 'examples in a training batch, over all devices'),
   Column('max_global_steps', '', 'the limit given with --max_global_steps'),
+  Column('eval_period_steps', '', 'evaluated every so many steps, not by time'),
   Column('data', '', 'real or synthetic'),
   Column('data_source', '', 'where the data came from'),
   Column('edition', '', 'the edition of the rules'),

@@ -40,6 +40,7 @@ class Rules:
     workload: Any,
     self_tuning: bool = False,
     max_global_steps: int | None = None,
+    eval_period_steps: int | None = None,
     goal_counts: bool = True,
   ) -> None:
     edition = EDITION_RULES[workload.edition]
@@ -49,6 +50,7 @@ class Rules:
     self._edition = edition
     self._period_sec: float = workload.eval_period_time_sec
     self._max_steps = math.inf if max_global_steps is None else max_global_steps
+    self._period_steps = eval_period_steps
     self._goal_counts = goal_counts  # never on synthetic data
 
   def reason_to_stop(self, trial: Any, submission_sec: float) -> str | None:
@@ -66,11 +68,16 @@ class Rules:
   def evaluation_is_due(self, trial: Any, submission_sec: float) -> bool:
     """After the first step, every period of submission time, and when training has ended."""
     return (
-      submission_sec - trial.last_eval_submission_sec >= self._period_sec
+      self._period_has_passed(trial, submission_sec)
       or trial.global_step == FIRST_EVALUATION_STEP
       or trial.global_step >= self._max_steps
       or trial.training_complete
     )
+
+  def _period_has_passed(self, trial: Any, submission_sec: float) -> bool:
+    if self._period_steps is not None:
+      return trial.global_step % self._period_steps == 0
+    return submission_sec - trial.last_eval_submission_sec >= self._period_sec
 
   def may_evaluate(self, submission_sec: float) -> bool:
     """Whether an evaluation that is due is made; `submission_sec` after prepare_for_eval."""

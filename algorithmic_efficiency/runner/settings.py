@@ -32,6 +32,7 @@ class Settings:
   data: str
   rng_seed: int | None
   max_global_steps: int | None
+  eval_period_steps: int | None
   batch_size: int | None
   hparam_start_index: int | None
   hparam_end_index: int | None
@@ -89,7 +90,7 @@ class Plan:
     }
     if self.space_path is not None:
       identity['tuning_search_space_sha256'] = _sha256(self.space_path)
-    for name in ('max_global_steps', 'batch_size'):
+    for name in ('max_global_steps', 'eval_period_steps', 'batch_size'):
       if getattr(settings, name) is not None:
         identity[name] = getattr(settings, name)
     return identity
@@ -140,7 +141,7 @@ def read_metadata(folder: RunFolder) -> dict[str, Any]:
 def _compare(before: dict[str, Any], plan: Plan) -> None:
   now = plan.identity()
   differences: list[str] = []
-  for name in (*now, 'max_global_steps'):
+  for name in (*now, 'max_global_steps', 'eval_period_steps'):
     ours = now.get(name)
     if name == 'batch_size' and plan.settings.batch_size is None:
       continue  # the record holds what the submission chose

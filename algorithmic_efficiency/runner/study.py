@@ -176,6 +176,7 @@ class _TrialRun:
       study.workload,
       self_tuning=study.plan.self_tuning,
       max_global_steps=settings.max_global_steps,
+      eval_period_steps=settings.eval_period_steps,
       goal_counts=settings.data != 'synthetic',
     )
     self._progress = self._make_progress()

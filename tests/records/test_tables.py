@@ -104,18 +104,14 @@ def test_the_joined_file_byte_for_byte(tmp_path: Path) -> None:
   write_table(tmp_path, 'w_jax/run_1', 'a,b\n1,2\n3,4\n')
   write_table(tmp_path, 'w_jax/run_2', 'a,b,c\n5,6,7\n')
   write_table(tmp_path, 'w_jax/run_10', 'd,a\n8,9\n')
-  assert join_to_bytes(tmp_path) == (
+  assert tables.concatenate_csvs(tmp_path) == tmp_path / 'all_metrics.csv'
+  assert (tmp_path / 'all_metrics.csv').read_bytes() == (
     b'a,b,c,d,source\n'
     b'1,2,,,w_jax/run_1/metrics.csv\n'
     b'3,4,,,w_jax/run_1/metrics.csv\n'
     b'5,6,7,,w_jax/run_2/metrics.csv\n'
     b'9,,,8,w_jax/run_10/metrics.csv\n'
   )
-
-
-def test_returns_the_path_of_the_joined_file(tmp_path: Path) -> None:
-  write_table(tmp_path, 'run_1', 'a,b\n1,2\n')
-  assert tables.concatenate_csvs(tmp_path) == tmp_path / 'all_metrics.csv'
 
 
 def test_files_come_in_natural_order_with_equal_numbers_settled(tmp_path: Path) -> None:
@@ -224,10 +220,10 @@ def test_a_torn_last_row_is_left_out_with_one_warning(
   whole, torn = TORN_TABLES[way]
   write_table(tmp_path, 'run_1', 'a,b,c\n0,0,0\n')
   path = write_table(tmp_path, 'run_2', whole)
-  before = join_to_bytes(tmp_path)
+  before = join_to_cells(tmp_path)
   assert not caplog.records
   path.write_text(whole + torn)
-  assert join_to_bytes(tmp_path) == before
+  assert join_to_cells(tmp_path) == before
   assert [record.levelno for record in caplog.records] == [logging.WARNING]
   assert 'line 3' in caplog.text
   assert str(path) in caplog.text
@@ -268,14 +264,11 @@ def test_a_broken_row_is_named_by_file_and_line(
 
 
 def test_empty_files_add_nothing_and_a_header_alone_adds_its_columns(tmp_path: Path) -> None:
+  write_table(tmp_path, 'run_1', '')
+  assert join_to_bytes(tmp_path) == b'source\n'
   for index, content in enumerate(['', '\n\r\n', '\ufeff', 'a,b\n', 'c,a', 'b,a\n1,2\n'], start=1):
     write_table(tmp_path, f'run_{index}', content)
   assert join_to_bytes(tmp_path) == b'a,b,c,source\n2,1,,run_6/metrics.csv\n'
-
-
-def test_empty_files_alone_join_to_a_table_without_rows(tmp_path: Path) -> None:
-  write_table(tmp_path, 'run_1', '')
-  assert join_to_bytes(tmp_path) == b'source\n'
 
 
 def test_a_table_of_one_column_keeps_its_empty_cells_and_loses_its_empty_lines(

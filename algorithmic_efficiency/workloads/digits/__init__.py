@@ -29,7 +29,7 @@ FACTS = Facts(
   num_params=9_610,
   model={'hidden': 128, 'activation': 'relu'},
   budgets=same_in_every_edition(
-    Budget(max_allowed_runtime_sec=60, eval_period_time_sec=0.2, step_hint=2_000)
+    Budget(max_allowed_runtime_sec=60, eval_period_time_sec=0.5, step_hint=2_000)
   ),
   expected='both targets within 30 epochs of Adam at a learning rate of 1e-3',
 )
