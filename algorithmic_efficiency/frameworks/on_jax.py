@@ -3,7 +3,7 @@
 A model is a flax.linen module; parameters and model state are plain nested dicts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -49,6 +49,11 @@ def place(batch: Any) -> Any:
   itself, faster than jax.device_put. With several, the first dimension is split over them.
   """
   return batch if jax.device_count() == 1 else jax_sharding_utils.shard_along_batch_dim(batch)
+
+
+def place_all(batches: Iterator[Any]) -> Iterator[Any]:
+  """The batches, placed one by one as they are asked for."""
+  return batches if jax.device_count() == 1 else map(place, batches)
 
 
 def wait(*trees: Any) -> None:

@@ -4,7 +4,7 @@ A model is a torch.nn.Module and is itself the parameter container.
 """
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,11 @@ def keys(numbers: np.ndarray) -> list[Any]:
 def place(batch: Any) -> Any:
   """Puts a batch of numpy arrays on the device; whole numbers become int64, as losses want them."""
   return {name: _tensor(array) for name, array in batch.items()}
+
+
+def place_all(batches: Iterator[Any]) -> Iterator[Any]:
+  """The batches, placed one by one as they are asked for."""
+  return map(place, batches)
 
 
 def wait(*_: Any) -> None:

@@ -30,17 +30,24 @@ def to_json(value: Any) -> Any:
   return value
 
 
-def to_cell(value: Any) -> str:
-  """The value as a CSV cell: TRUE or FALSE, empty for None, floats to their last digit."""
-  if value is None:
-    return ''
+def to_cell(value: Any) -> Any:
+  """The value as the csv module shall write it: TRUE or FALSE, floats to their last digit.
+
+  None becomes an empty cell.
+  """
   if isinstance(value, bool):
     return 'TRUE' if value else 'FALSE'
   if isinstance(value, float):
-    return str(to_json(value))
-  if isinstance(value, tuple | list | dict):
-    return json.dumps(value)
-  return str(value)
+    return value if math.isfinite(value) else to_json(value)
+  return json.dumps(value) if isinstance(value, tuple | list | dict) else value
+
+
+def to_line(row: Row) -> str:
+  """The row as one line of strict JSON."""
+  try:
+    return json.dumps(row, allow_nan=False) + '\n'
+  except ValueError:  # a number that is not finite; rare enough to look for only now
+    return json.dumps({k: to_json(v) for k, v in row.items()}, allow_nan=False) + '\n'
 
 
 class AppendedFile:
@@ -100,26 +107,24 @@ class CsvFile:
     self._file = AppendedFile(path)
     self._order = order
     self._header: tuple[str, ...] = ()
+    self._known: frozenset[str] = frozenset()
 
   def append(self, row: Row) -> None:
     """Adds a row. A column seen for the first time is added to the header of the whole file."""
     if row.keys() != self._known:
       self._add_columns(tuple(row))
-    self._file.append(_line(to_cell(row.get(name)) for name in self._header))
+    self._file.append(_line([to_cell(row.get(name)) for name in self._header]))
 
   def close(self) -> None:
     """Closes the file."""
     self._file.close()
-
-  @property
-  def _known(self) -> set[str]:
-    return set(self._header)
 
   def _add_columns(self, names: tuple[str, ...]) -> None:
     new = tuple(name for name in names if name not in self._known)
     if not new:
       return
     old, self._header = self._header, self._order((*self._header, *new))
+    self._known = frozenset(self._header)
     text = _line(self._header)
     if old:
       with self._file.path.open(newline='', encoding='utf-8') as file:
@@ -147,8 +152,7 @@ class Recorder:
 
   def evaluation(self, row: Row) -> None:
     """Records one evaluation. Raises MeasurementError if the disk refuses it."""
-    line = json.dumps({k: to_json(v) for k, v in row.items()}, allow_nan=False)
-    self._jsonl.append(line + '\n', durable=True)
+    self._jsonl.append(to_line(row), durable=True)
     self._csv.append(row)
     if self._evaluations is not None:
       measured = _algoperf_columns(row)

@@ -91,7 +91,7 @@ def _memory() -> Reading:
 
 
 def _disks() -> Reading:
-  disks = psutil.disk_io_counters()
+  disks = psutil.disk_io_counters(nowrap=False)  # wrapping 32-bit counters cost as much again
   if disks is None:  # a container or VM without disk statistics
     return {}
   return {
@@ -101,7 +101,7 @@ def _disks() -> Reading:
 
 
 def _network() -> Reading:
-  net = psutil.net_io_counters()
+  net = psutil.net_io_counters(nowrap=False)
   if net is None:
     return {}
   return {

@@ -18,12 +18,9 @@ def training_batches(arrays: Arrays, batch_size: int, seed: int, start: int = 0)
   A batch may straddle two epochs, so none is short and none is dropped. The order depends on
   `seed` alone, and batch `start` is reached without making those before it.
   """
-  stream = _Shuffled(len(next(iter(arrays.values()))), seed)
-  position = start * batch_size
-  while True:
-    chosen = stream.take(position, position + batch_size)
-    yield {name: array.take(chosen, axis=0) for name, array in arrays.items()}
-    position += batch_size
+  columns = list(arrays.items())
+  for chosen in _shuffled_indices(len(columns[0][1]), batch_size, seed, start):
+    yield {name: array.take(chosen, 0) for name, array in columns}
 
 
 def evaluation_batches(arrays: Arrays, batch_size: int) -> list[Batch]:
@@ -42,31 +39,27 @@ def evaluation_batches(arrays: Arrays, batch_size: int) -> list[Batch]:
   return batches
 
 
-class _Shuffled:
-  """The endless stream of shuffled example indices, addressed by position."""
-
-  def __init__(self, num_examples: int, seed: int) -> None:
-    self._num_examples = num_examples
-    self._seed = seed
-    self._epoch = -1
-    self._order = np.empty(0, np.int64)
-
-  def take(self, start: int, end: int) -> np.ndarray:
-    """The indices at positions `start` to `end`."""
-    epoch, offset = divmod(start, self._num_examples)
-    order = self._of_epoch(epoch)
-    chosen = order[offset : offset + end - start]
-    while len(chosen) < end - start:
+def _shuffled_indices(total: int, size: int, seed: int, start: int) -> Iterator[np.ndarray]:
+  """The endless stream of shuffled examples, cut into pieces of `size`, from piece `start` on."""
+  epoch, offset = divmod(start * size, total)
+  order = _order_of_epoch(total, seed, epoch)
+  while True:
+    while offset + size <= total:
+      yield order[offset : offset + size]
+      offset += size
+    parts, missing = [order[offset:]], size - (total - offset)
+    while missing >= 0:  # 0 as well: the piece ends with the epoch, and the next begins a new one
       epoch += 1
-      chosen = np.concatenate([chosen, self._of_epoch(epoch)[: end - start - len(chosen)]])
-    return chosen
+      order = _order_of_epoch(total, seed, epoch)
+      offset = min(missing, total)
+      parts.append(order[:offset])
+      missing -= total
+    yield np.concatenate(parts)
 
-  def _of_epoch(self, epoch: int) -> np.ndarray:
-    if epoch != self._epoch:
-      seed = np.random.SeedSequence(self._seed, spawn_key=(epoch,))
-      self._order = np.random.Generator(np.random.PCG64(seed)).permutation(self._num_examples)
-      self._epoch = epoch
-    return self._order
+
+def _order_of_epoch(total: int, seed: int, epoch: int) -> np.ndarray:
+  sequence = np.random.SeedSequence(seed, spawn_key=(epoch,))
+  return np.random.Generator(np.random.PCG64(sequence)).permutation(total)
 
 
 def _pad(array: np.ndarray, size: int) -> np.ndarray:

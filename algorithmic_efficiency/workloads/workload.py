@@ -4,7 +4,7 @@ Written once for every workload and both frameworks.
 """
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,20 @@ SPLITS = {'eval_train': 'train', 'validation': 'validation', 'test': 'test'}  # 
 
 
 def _fact(name: str) -> Any:
-  """A property that is read from the facts."""
-  return property(lambda self: getattr(self.facts, name), doc=getattr(spec.Workload, name).__doc__)
+  """A property read from the facts, once: some are asked for at every step."""
+  return _once(name, lambda self: getattr(self.facts, name))
 
 
 def _granted(name: str) -> Any:
   """A property that the edition grants."""
-  doc = getattr(spec.Workload, name).__doc__
-  return property(lambda self: getattr(self.facts.budgets[self.edition], name), doc=doc)
+  return _once(name, lambda self: getattr(self.facts.budgets[self.edition], name))
+
+
+def _once(name: str, read: Callable[[Any], Any]) -> Any:
+  found = functools.cached_property(read)
+  found.__doc__ = getattr(spec.Workload, name).__doc__
+  found.__set_name__(None, name)  # type: ignore[arg-type]
+  return found
 
 
 class Workload(spec.Workload):
@@ -119,9 +125,10 @@ class Workload(spec.Workload):
 
   def properties(self) -> dict[str, Any]:
     """Every simple property, for records: a number, a text, a flag, or a tuple of them."""
-    names = [n for n in dir(type(self)) if isinstance(getattr(type(self), n), property)]
+    kinds = (property, functools.cached_property)
+    names = [n for n in dir(type(self)) if isinstance(getattr(type(self), n), kinds)]
     left_out = {'param_shapes', 'model_params_types', 'loss_type', 'name'}
-    values = {n: getattr(self, n) for n in sorted(names) if n not in left_out}
+    values = {n: getattr(self, n) for n in sorted(names) if n not in left_out and n[0] != '_'}
     values['loss_type'] = self.loss_type.name
     return {n: v for n, v in values.items() if columns.primitive(v)}
 
@@ -181,7 +188,7 @@ class Workload(spec.Workload):
   def training_queue(self, seed: int, batch_size: int, start: int = 0) -> Iterator[Any]:
     """Endless placed training batches, from batch `start` on."""
     batches = in_memory.training_batches(self.load('train'), batch_size, seed, start)
-    return map(self._framework.place, batches)
+    return self._framework.place_all(batches)
 
   def evaluate(self, params: Any, model_state: Any) -> dict[str, float]:
     """Metrics on all splits: 'train/loss', 'validation/accuracy', …, 'validation/num_examples'."""
