@@ -10,8 +10,11 @@ Example:
 1 a trial failed or the record could not be made, 2 the command is wrong, 130 Ctrl-C, 143 SIGTERM.
 """
 
+import difflib
 import logging
+import re
 import shlex
+import signal
 import sys
 import textwrap
 from pathlib import Path
@@ -25,6 +28,8 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from algorithmic_efficiency.errors import MeasurementError, UsageError
+from algorithmic_efficiency.runner import streams
+from algorithmic_efficiency.runner.interrupts import Interrupted, Interrupts
 from algorithmic_efficiency.workloads.facts import EDITIONS, NEWEST_EDITION
 
 FLAGS = flags.FLAGS
@@ -101,18 +106,34 @@ flags.DEFINE_enum(
 
 _REQUIRED = ('workload', 'submission_path')
 
+# What absl says in Python's words, and the same in a user's.
+_PLAIN_WORDS = {
+  r'invalid literal for int\(\) with base 10: (.*)': r'\1 is not a whole number',
+  r"\('Non-boolean argument to boolean flag', (.*)\)": r'\1 is neither true nor false',
+  r'^ERROR:: ': '',
+}
+
 
 def main() -> None:
   """The console command, for all of its spellings."""
-  app.run(_run, flags_parser=_parse)
+  streams.prepare()
+  for signum in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(signum, signal.SIG_DFL)  # outside of `caught` it ends us without a traceback
+  interrupts = Interrupts()
+  with interrupts.caught():
+    try:
+      app.run(lambda argv: _run(argv, interrupts), flags_parser=_parse)
+    except (Interrupted, KeyboardInterrupt) as error:
+      code = error.exit_code if isinstance(error, Interrupted) else 130
+      _stop('Interrupted; what was recorded is kept, and --resume goes on with it.', code)
 
 
 def _parse(argv: list[str]) -> list[str]:
   """absl's parser, with one line and exit code 2 for a wrong command."""
   absl_logging.set_verbosity(absl_logging.WARNING)  # JAX tells of every backend it does not find
   if {'--help', '--helpshort', '-h', '-help', '-helpshort'} & set(argv[1:]):
-    sys.stdout.write(_help())
-    sys.exit(0)
+    streams.show(_help())
+    streams.leave(0)
   try:
     left = FLAGS(argv)
     if len(left) > 1:
@@ -120,26 +141,32 @@ def _parse(argv: list[str]) -> list[str]:
     missing = [name for name in _REQUIRED if FLAGS[name].value is None]
     if missing and not FLAGS.helpfull and not FLAGS.helpxml:
       raise UsageError(f'Missing: {", ".join(f"--{m}" for m in missing)} (see --helpshort).')
-  except (flags.Error, UsageError) as error:
+  except UsageError as error:
     _stop(str(error), 2)
+  except flags.Error as error:
+    _stop(_plain(error), 2)
   return left
 
 
 def _help() -> str:
   """The flags of this module, the same however the command is spelt."""
   lines = [str(__doc__).strip(), '', 'Flags (and --helpfull for those of the libraries):']
-  for flag in FLAGS.flags_by_module_id_dict()[id(sys.modules[__name__])]:
+  for flag in _own_flags():
     default = '' if flag.default in (None, []) else f' Default: {flag.value}.'
     text = textwrap.wrap(' '.join(f'{flag.help}{default}'.split()), 74)
     lines += [f'  --{flag.name:<23}{text[0]}', *(' ' * 27 + line for line in text[1:])]
   return '\n'.join(lines) + '\n'
 
 
-def _run(argv: list[str]) -> NoReturn:
+def _own_flags() -> list[flags.Flag]:
+  """The flags that this module defines, in its order."""
+  return FLAGS.flags_by_module_id_dict()[id(sys.modules[__name__])]
+
+
+def _run(argv: list[str], interrupts: Interrupts) -> NoReturn:
   """Runs what the flags say and exits with the run's code."""
   _show_log()
   from algorithmic_efficiency.runner import report, settings
-  from algorithmic_efficiency.runner.interrupts import Interrupted
 
   values = {n: FLAGS[n].value for n in settings.Settings.__dataclass_fields__ if n in FLAGS}
   values['record_extra_metadata'] = [*FLAGS.record_extra_metadata, *FLAGS.extra_metadata]
@@ -148,18 +175,19 @@ def _run(argv: list[str]) -> NoReturn:
     plan = settings.check(settings.Settings(**values))
     from algorithmic_efficiency.runner.study import Study  # once the command is known to be right
 
-    study = Study(plan)
+    study = Study(plan, interrupts)
     report.announce(study)
     outcomes = study.run()
   except UsageError as error:
+    interrupts.check()
     _stop(str(error), 2)
   except MeasurementError as error:
     _stop(str(error), 1)
-  except (Interrupted, KeyboardInterrupt) as error:
-    code = error.exit_code if isinstance(error, Interrupted) else 130
-    _stop('Interrupted; what was recorded is kept, and --resume goes on with it.', code)
+  except Exception:
+    interrupts.check()  # a signal in the middle of an import may look like a broken module
+    raise
   report.summarize(study, outcomes)
-  sys.exit(1 if any(outcome['status'] == 'failed' for outcome in outcomes) else 0)
+  streams.leave(1 if any(outcome['status'] == 'failed' for outcome in outcomes) else 0)
 
 
 def _show_log() -> None:
@@ -176,9 +204,20 @@ def _show_log() -> None:
 
 def _stop(message: str, code: int) -> NoReturn:
   kind = 'error' if code in (1, 2) else 'stopped'
-  sys.stdout.flush()
-  sys.stderr.write(f'submission_runner: {kind}: {message}\n')
-  sys.exit(code)
+  line = ' '.join(message.splitlines())
+  streams.complain(f'submission_runner: {kind}: {line}')
+  streams.leave(code)
+
+
+def _plain(error: flags.Error) -> str:
+  """What is wrong with a flag, in words that a user of the command knows."""
+  text = str(error)
+  if isinstance(error, flags.UnrecognizedFlagError):
+    near = difflib.get_close_matches(error.flagname, [f.name for f in _own_flags()], n=1)
+    text = f'There is no flag --{error.flagname}' + ''.join(f'; did you mean --{n}?' for n in near)
+  for pattern, words in _PLAIN_WORDS.items():
+    text = re.sub(pattern, words, text)
+  return f'{text.rstrip(".")} (see --helpshort).'
 
 
 if __name__ == '__main__':

@@ -15,7 +15,7 @@ FRAMEWORKS = {'jax': ('jax', 'flax', 'optax'), 'pytorch': ('torch',)}
 
 
 def load(name: str) -> Any:
-  """The module for 'jax' or 'pytorch', imported now. Raises UsageError if it is not installed."""
+  """The module for 'jax' or 'pytorch', imported now. Raises UsageError if it cannot be had."""
   missing = [m for m in FRAMEWORKS[name] if importlib.util.find_spec(m) is None]
   if missing:
     raise UsageError(
@@ -23,4 +23,15 @@ def load(name: str) -> Any:
       f'pip install "algorithmic-efficiency[{name}]", '
       f'or in a checkout: pip install -e ".[{name}]".'
     )
-  return importlib.import_module(f'{__name__}.on_{name}')
+  try:
+    for module in FRAMEWORKS[name]:
+      importlib.import_module(module)
+    framework = importlib.import_module(f'{__name__}.on_{name}')
+    framework.num_devices()
+  except (ImportError, OSError, RuntimeError, ValueError, AssertionError) as error:
+    reason = ''.join(str(error).strip().splitlines()[:1]) or type(error).__name__
+    raise UsageError(
+      f'--framework={name} is installed but does not start: {reason}; mend the installation, or '
+      'what the environment says of devices (JAX_PLATFORMS, CUDA_VISIBLE_DEVICES, …).'
+    ) from error
+  return framework

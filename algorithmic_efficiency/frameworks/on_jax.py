@@ -28,8 +28,9 @@ def describe_devices() -> str:
   return f'{jax.device_count()} x {jax.devices()[0].device_kind}'
 
 
-def seed(_: int) -> None:
+def seed(seed: int) -> None:
   """JAX has no hidden random state."""
+  del seed
 
 
 def keys(numbers: np.ndarray) -> np.ndarray:

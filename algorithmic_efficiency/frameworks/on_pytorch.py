@@ -63,8 +63,9 @@ def place_all(batches: Iterator[Any]) -> Iterator[Any]:
   return map(place, batches)
 
 
-def wait(*_: Any) -> None:
+def wait(*trees: Any) -> None:
   """Returns when the device has finished all that was queued."""
+  del trees
   if DEVICE.type == 'cuda':
     torch.cuda.synchronize(DEVICE)
 

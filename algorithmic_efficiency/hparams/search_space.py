@@ -30,9 +30,9 @@ class Range:
   def at(self, u: float) -> float:
     """The value at the fraction `u` in [0, 1) of the range."""
     if self.log:
-      value = self.minimum * math.exp(u * math.log(self.maximum / self.minimum))
+      value = self.minimum ** (1 - u) * self.maximum**u
     else:
-      value = self.minimum + u * (self.maximum - self.minimum)
+      value = self.minimum * (1 - u) + self.maximum * u  # the width may exceed the largest float
     return min(max(value, self.minimum), self.maximum)  # rounding must not step outside
 
 
@@ -68,7 +68,7 @@ def load(path: Path) -> SearchSpace:
     raise UsageError(f'There is no search space file {str(path)!r}; check --tuning_search_space.')
   try:
     content = json.loads(path.read_text(encoding='utf-8'), object_pairs_hook=_refuse_repeats)
-  except (ValueError, OSError) as error:
+  except (ValueError, OSError, RecursionError) as error:
     raise UsageError(f'The search space {str(path)!r} is not JSON: {error}.') from error
   faults: list[str] = []
   space = parse(content, faults)
@@ -123,14 +123,20 @@ def _parse_trials(content: list[Any], faults: list[str]) -> SearchSpace | None:
   trials = cast(list[dict[str, Any]], content)
   names = tuple(trials[0])
   _check_names(trials[0], faults)
-  for number, trial in enumerate(trials[1:], start=2):
+  for number, trial in enumerate(trials, start=1):
     missing, extra = set(names) - set(trial), set(trial) - set(names)
     if missing or extra:
       faults.append(
         f'trial {number} has other hyperparameters than trial 1 '
         f'(missing {sorted(missing)}, extra {sorted(extra)})'
       )
-  return SearchSpace(names=names, trials=tuple(trials))
+    for name, value in trial.items():
+      if not _is_finite(value):
+        faults.append(f'{name!r} of trial {number} must be finite, not {_shown(value)}')
+  if faults:
+    return None
+  # A submission may read its hyperparameters by position: every trial in the order of the first.
+  return SearchSpace(names=names, trials=tuple({n: trial[n] for n in names} for trial in trials))
 
 
 def _check_names(names: dict[str, Any], faults: list[str]) -> None:
@@ -158,15 +164,32 @@ def _parse_points(name: str, points: Any, faults: list[str]) -> FeasiblePoints |
   if not isinstance(points, list) or not points:
     faults.append(f'feasible_points of {name!r} must be a list with at least one value')
     return None
+  for point in cast(list[Any], points):
+    if not _is_finite(point):
+      faults.append(f'feasible_points of {name!r} must be finite, not {_shown(point)}')
   return FeasiblePoints(tuple(cast(list[Any], points)))
+
+
+def _is_finite(value: Any) -> bool:
+  """Whether every number in a value read from JSON is one that floats can hold."""
+  try:
+    json.dumps(value, allow_nan=False)
+    return not isinstance(value, int) or math.isfinite(value)
+  except (ValueError, OverflowError):
+    return False
+
+
+def _shown(value: Any) -> str:
+  text = repr(value)
+  return text if len(text) < 60 else f'{text[:40]}… ({len(text)} characters)'
 
 
 def _parse_range(name: str, description: dict[str, Any], faults: list[str]) -> Range | None:
   low, high, scaling = description['min'], description['max'], description['scaling']
   before = len(faults)
   for key, bound in (('min', low), ('max', high)):
-    if isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
-      faults.append(f'{key} of {name!r} must be a finite number, not {bound!r}')
+    if isinstance(bound, bool) or not isinstance(bound, int | float) or not _is_finite(bound):
+      faults.append(f'{key} of {name!r} must be a finite number, not {_shown(bound)}')
   if scaling not in SCALINGS:
     faults.append(f'scaling of {name!r}: {unknown_name("scaling", str(scaling), SCALINGS)[:-1]}')
   if len(faults) > before:

@@ -24,6 +24,9 @@ _log = logging.getLogger(__name__)
 
 SCHEMA = 1
 
+# A git hook sets these for the repository that it runs in, which need not be this package's.
+_OTHER_REPOSITORY = ('GIT_DIR', 'GIT_WORK_TREE', 'GIT_INDEX_FILE', 'GIT_COMMON_DIR')
+
 
 def parse_extra(pairs: list[str]) -> dict[str, str]:
   """Extra metadata from its "key=value" texts. Raises UsageError naming every fault."""
@@ -39,7 +42,7 @@ def parse_extra(pairs: list[str]) -> dict[str, str]:
     elif columns.is_taken(key):
       faults.append(f'{key!r} is already a column or key of the record; choose another name')
     elif key in extra:
-      faults.append(f'{key!r} is given twice')
+      faults.append(f'{key!r} is given twice; drop one')
     else:
       extra[key] = value
   if faults:
@@ -66,16 +69,9 @@ def describe_machine() -> dict[str, Any]:
   return {key: value for key, value in found.items() if value is not None}
 
 
-def strict(value: Any) -> Any:
-  """The value as strict JSON can hold it, all the way down."""
-  if isinstance(value, Mapping):
-    return {str(k): strict(v) for k, v in cast(Mapping[Any, Any], value).items()}
-  return to_json(value)
-
-
 def write(path: Path, content: Mapping[str, Any]) -> None:
   """Writes metadata.json, whole."""
-  write_whole(path, json.dumps(strict(content), indent=2, allow_nan=False) + '\n')
+  write_whole(path, json.dumps(to_json(content), indent=2, allow_nan=False) + '\n')
 
 
 def _cpu_model_name() -> str | None:
@@ -93,10 +89,14 @@ def _git(checkout: Path) -> dict[str, Any]:
     _log.info('Not recorded: the git commit (this is no git checkout, or git is not installed).')
     return {}
 
+  environment = {k: v for k, v in os.environ.items() if k not in _OTHER_REPOSITORY}
+
   def git(*arguments: str) -> str | None:
     # No optional locks: a benchmark must not hold up its user's own git commands.
     command = ['git', '--no-optional-locks', '-C', str(checkout), *arguments]
-    out = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    out = subprocess.run(
+      command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=environment
+    )
     if out.returncode:
       _log.info('Not recorded: git said %r.', out.stderr.strip().split('\n')[0])
     return None if out.returncode else out.stdout.strip()
@@ -115,8 +115,11 @@ def _git(checkout: Path) -> dict[str, Any]:
 def read(path: Path) -> dict[str, Any]:
   """What `write` wrote. Raises UsageError if it cannot be read."""
   try:
-    return json.loads(path.read_text(encoding='utf-8'))
+    content = json.loads(path.read_text(encoding='utf-8'))
+    if not isinstance(content, dict):
+      raise ValueError('it is not a JSON object')
   except (OSError, ValueError) as error:
     raise UsageError(
       f'{str(path)!r} cannot be read ({error}); choose another --log_dir or use --overwrite.'
     ) from error
+  return cast(dict[str, Any], content)

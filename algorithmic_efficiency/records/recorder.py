@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from algorithmic_efficiency.errors import MeasurementError
 from algorithmic_efficiency.records import columns
@@ -24,9 +24,16 @@ Order = Callable[[tuple[str, ...]], tuple[str, ...]]
 
 
 def to_json(value: Any) -> Any:
-  """The value as strict JSON can hold it: not-finite numbers as protobuf's JSON writes them."""
+  """The value as strict JSON can hold it: not-finite numbers as protobuf's JSON writes them.
+
+  All the way down.
+  """
   if isinstance(value, float) and not math.isfinite(value):
     return 'NaN' if math.isnan(value) else ('Infinity' if value > 0 else '-Infinity')
+  if isinstance(value, Mapping):
+    return {str(k): to_json(v) for k, v in cast(Mapping[Any, Any], value).items()}
+  if isinstance(value, tuple | list):
+    return [to_json(v) for v in cast(list[Any], value)]
   return value
 
 
@@ -39,7 +46,7 @@ def to_cell(value: Any) -> Any:
     return 'TRUE' if value else 'FALSE'
   if isinstance(value, float):
     return value if math.isfinite(value) else to_json(value)
-  return json.dumps(value) if isinstance(value, tuple | list | dict) else value
+  return json.dumps(to_json(value)) if isinstance(value, tuple | list | dict) else value
 
 
 def to_line(row: Row) -> str:
@@ -47,7 +54,7 @@ def to_line(row: Row) -> str:
   try:
     return json.dumps(row, allow_nan=False) + '\n'
   except ValueError:  # a number that is not finite; rare enough to look for only now
-    return json.dumps({k: to_json(v) for k, v in row.items()}, allow_nan=False) + '\n'
+    return json.dumps(to_json(row), allow_nan=False) + '\n'
 
 
 class AppendedFile:
@@ -60,7 +67,7 @@ class AppendedFile:
 
   def append(self, line: str, durable: bool = False) -> None:
     """Writes a line; `durable` also waits until the disk has it. Raises MeasurementError."""
-    data = line.encode()
+    data = line.encode(errors='backslashreplace')  # a name that is not UTF-8 ends no run
     size = os.fstat(self._fd).st_size
     with self._explained():
       try:
@@ -123,15 +130,15 @@ class CsvFile:
     new = tuple(name for name in names if name not in self._known)
     if not new:
       return
-    old, self._header = self._header, self._order((*self._header, *new))
-    self._known = frozenset(self._header)
-    text = _line(self._header)
-    if old:
+    header = self._order((*self._header, *new))
+    text = _line(header)
+    if self._header:
       with self._file.path.open(newline='', encoding='utf-8') as file:
         for cells in list(csv.reader(file))[1:]:
-          kept = dict(zip(old, cells, strict=True))
-          text += _line(kept.get(name, '') for name in self._header)
+          kept = dict(zip(self._header, cells, strict=True))
+          text += _line(kept.get(name, '') for name in header)
     self._file.replace(text)
+    self._header, self._known = header, frozenset(header)
 
 
 class Recorder:
@@ -178,8 +185,9 @@ class Recorder:
 
 def _line(cells: Any) -> str:
   buffer = io.StringIO()
-  csv.writer(buffer, lineterminator='\n').writerow(cells)
-  return buffer.getvalue()
+  # Its own line end, \r\n, makes the module quote both characters wherever they stand in a cell.
+  csv.writer(buffer).writerow(cells)
+  return buffer.getvalue().removesuffix('\r\n') + '\n'
 
 
 def _sorted(names: tuple[str, ...]) -> tuple[str, ...]:

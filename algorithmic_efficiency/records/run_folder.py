@@ -12,11 +12,18 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from algorithmic_efficiency.errors import UsageError
 
 FINISHED = ('complete', 'failed')  # statuses a trial is not taken up again from
+
+# Everything that a run may leave in a trial's folder: half-written files and old attempts too.
+_LEFT_BY_TRIAL = re.compile(
+  r'\.?(?:metrics\.(?:csv|jsonl)|hparams\.json|trial\.json|error\.txt|(?:eval_)?measurements\.csv'
+  r'|(?:meta_data|flags)_\d+\.json|(?:telemetry|phases)\.jsonl|checkpoints|traces)'
+  r'(?:\.attempt_\d+|\.\d+\.tmp)?'
+)
 
 
 @dataclass(frozen=True)
@@ -71,13 +78,16 @@ class TrialFolder:
   def read_state(self) -> dict[str, Any] | None:
     """The trial's state, or None where it never started."""
     try:
-      return json.loads(self.state.read_text(encoding='utf-8'))
+      state = json.loads(self.state.read_text(encoding='utf-8'))
+      if not isinstance(state, dict) or 'status' not in state:
+        raise ValueError('it has no status')
     except FileNotFoundError:
       return None
-    except ValueError as error:
+    except (OSError, ValueError) as error:
       raise UsageError(
-        f'{str(self.state)!r} is not JSON ({error}); delete the folder or use --overwrite.'
+        f'{str(self.state)!r} cannot be read ({error}); delete the folder or use --overwrite.'
       ) from error
+    return cast(dict[str, Any], state)
 
   def set_aside(self) -> str | None:
     """Renames what an unfinished attempt left so that a new one does not overwrite it.
@@ -91,11 +101,23 @@ class TrialFolder:
     if not left:
       return None
     attempt = 1
-    while any(f.with_name(f'{f.name}.attempt_{attempt}').exists() for f in left):
+    while any(self.path.glob(f'*.attempt_{attempt}')):
       attempt += 1
     for file in left:
       file.rename(file.with_name(f'{file.name}.attempt_{attempt}'))
     return f'attempt_{attempt}'
+
+  def clear(self) -> None:
+    """Removes the trial's record; what somebody else put there stays, and the folder with it."""
+    for path in list(self.path.iterdir()):
+      if not _LEFT_BY_TRIAL.fullmatch(path.name):
+        continue
+      if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+      else:
+        path.unlink()
+    if not any(self.path.iterdir()):
+      self.path.rmdir()
 
 
 @dataclass(frozen=True)
@@ -138,11 +160,19 @@ class RunFolder:
     indices = sorted(int(match[1]) - 1 for match in names if match)
     return {index: self.trial(index) for index in indices if self.trial(index).path.is_dir()}
 
+  def check_place(self) -> None:
+    """Raises UsageError if the folder cannot be there or be written to; makes nothing."""
+    try:
+      nearest = next(part for part in (self.path, *self.path.parents) if part.exists())
+    except OSError as error:
+      raise self._no_place(error) from error
+    if not nearest.is_dir():
+      raise UsageError(f'{str(nearest)!r} is a file, not a folder; choose another --log_dir.')
+    if not os.access(nearest, os.W_OK | os.X_OK):
+      raise UsageError(f'{str(nearest)!r} cannot be written to; choose another --log_dir.')
+
   def make(self) -> None:
     """Makes the folder and proves that it can be written to. Raises UsageError."""
-    for part in (self.path, *self.path.parents):
-      if part.exists() and not part.is_dir():
-        raise UsageError(f'{str(part)!r} is a file, not a folder; choose another --log_dir.')
     try:
       self.path.mkdir(parents=True, exist_ok=True)
       with tempfile.TemporaryFile(dir=self.path) as probe:
@@ -150,22 +180,30 @@ class RunFolder:
         probe.flush()
         os.fsync(probe.fileno())
     except OSError as error:
-      raise UsageError(
-        f'{str(self.path)!r} cannot be written to ({error.strerror}); choose another --log_dir '
-        'or mend its permissions or free space.'
-      ) from error
+      raise self._no_place(error) from error
 
   def clear(self) -> None:
     """Removes this run's record, and nothing that is not part of one."""
     for trial in self.trials().values():
-      shutil.rmtree(trial.path)
+      trial.clear()
     for file in (self.metadata, self.packages):
       file.unlink(missing_ok=True)
+
+  def _no_place(self, error: OSError) -> UsageError:
+    return UsageError(
+      f'{str(self.path)!r} cannot be written to ({error.strerror}); choose another --log_dir '
+      'or mend its permissions or free space.'
+    )
 
   def refuse_to_mix(self, indices: range) -> None:
     """Raises UsageError if a trial of `indices` is already there, telling what can be done."""
     here = [trial for index, trial in self.trials().items() if index in indices]
     states = {trial.path.name: trial.read_state() for trial in here}
+    if self.metadata.exists() and not self.trials():
+      raise UsageError(
+        f'{str(self.path)!r} already holds a run that did not begin its first trial; '
+        '--resume goes on with it, --overwrite deletes it, or choose another --log_dir.'
+      )
     if not states:
       return
     unfinished = [n for n, s in states.items() if s is None or s['status'] not in FINISHED]

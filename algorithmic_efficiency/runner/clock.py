@@ -34,12 +34,12 @@ class Clock:
     self._stack.append(account)
     try:
       yield
+      self._turn()
     except BaseException:
       self._turn(wait=False)  # a device that failed, or a user who wants to stop, is not waited for
-      self._stack.pop()
       raise
-    self._turn()
-    self._stack.pop()
+    finally:
+      self._stack.pop()
 
   def seconds(self, account: str) -> float:
     """Charged to `account` so far, the running stretch included; does not wait for the device."""

@@ -45,8 +45,7 @@ class Progress:
     self._next = seconds + self._pause
     line = self._line(step, seconds)
     if self._live:
-      sys.stdout.write(f'\r\x1b[2K{self._bar(step, seconds)} {line}')
-      sys.stdout.flush()
+      self._write(f'\r\x1b[2K{self._bar(step, seconds)} {line}')
       self._drawn = True
     else:
       _log.info('%s', line)
@@ -54,18 +53,24 @@ class Progress:
   def evaluated(self, step: int, seconds: float, metrics: dict[str, Any]) -> None:
     """Says what an evaluation found."""
     self.clear()
+    names = dict.fromkeys(('train/loss', 'validation/loss', *self._targets))  # each once
     shown = [f'{self._title}  step {step:>6,}  {seconds:>7.2f} s']
-    shown += [f'{n} {metrics[n]:.4f}' for n in ('train/loss', 'validation/loss') if n in metrics]
-    shown += [f'{name} {metrics[name]:.4f}' for name in self._targets]
+    shown += [f'{name} {metrics[name]:.4f}' for name in names if name in metrics]
     _log.info('%s', '  '.join(shown))
     self._next = seconds + self._pause
 
   def clear(self) -> None:
     """Wipes the live line so that another can be printed in its place."""
     if self._drawn:
-      sys.stdout.write('\r\x1b[2K')
-      sys.stdout.flush()
+      self._write('\r\x1b[2K')
       self._drawn = False
+
+  def _write(self, text: str) -> None:
+    try:
+      sys.stdout.write(text)
+      sys.stdout.flush()
+    except OSError:  # the terminal was closed; that is no reason to stop
+      self._live = False
 
   def _line(self, step: int, seconds: float) -> str:
     rate = (step - self._last_step) / max(seconds - self._last_sec, 1e-9)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from algorithmic_efficiency.errors import UsageError
 from algorithmic_efficiency.hparams import search_space
@@ -53,6 +53,7 @@ class Plan:
     framework: 'jax' or 'pytorch'.
     folder: where the record goes.
     submission: the submission's file.
+    data_dir: where the data lies or is to be downloaded to.
     space: the search space's file and content; None under self-tuning.
     trials: the indices to run, from 0.
     num_trials: of the whole study.
@@ -65,6 +66,7 @@ class Plan:
   framework: str
   folder: RunFolder
   submission: Path
+  data_dir: Path | None
   space_path: Path | None
   space: search_space.SearchSpace | None
   trials: range
@@ -98,6 +100,8 @@ class Plan:
 
 def check(settings: Settings) -> Plan:
   """Checks everything that needs no framework and no data. Raises UsageError."""
+  if settings.resume and settings.overwrite:
+    raise UsageError('--resume goes on with the record and --overwrite deletes it; drop one.')
   base, framework = registry.split_name(settings.workload, settings.framework)
   found = registry.find(base)
   extra = metadata.parse_extra(settings.record_extra_metadata)
@@ -106,14 +110,15 @@ def check(settings: Settings) -> Plan:
   if space is not None and space.trials is not None:
     num_trials = min(num_trials, len(space.trials))
   folder = _folder(settings, f'{base}_{framework}')
-  path = settings.tuning_search_space
+  folder.check_place()
   return Plan(
     settings=settings,
     found=found,
     framework=framework,
     folder=folder,
     submission=submission,
-    space_path=None if path is None else Path(path).expanduser(),
+    data_dir=_path('data_dir', settings.data_dir),
+    space_path=_path('tuning_search_space', settings.tuning_search_space),
     space=space,
     trials=_trials(settings, num_trials),
     num_trials=num_trials,
@@ -133,6 +138,15 @@ def claim(plan: Plan) -> None:
     _compare(read_metadata(folder), plan)
 
 
+def check_batch_size(plan: Plan, batch_size: int) -> None:
+  """What `claim` could not compare before the submission was asked. Raises UsageError."""
+  if plan.settings.overwrite or not plan.folder.metadata.exists():
+    return
+  before = read_metadata(plan.folder).get('batch_size')
+  if before != batch_size:
+    raise _another_run(plan, [f'batch_size is {batch_size!r}, there it is {before!r}'])
+
+
 def read_metadata(folder: RunFolder) -> dict[str, Any]:
   """The record of the run that is already there. Raises UsageError if it cannot be read."""
   return metadata.read(folder.metadata)
@@ -143,15 +157,17 @@ def _compare(before: dict[str, Any], plan: Plan) -> None:
   differences: list[str] = []
   for name in (*now, 'max_global_steps', 'eval_period_steps'):
     ours = now.get(name)
-    if name == 'batch_size' and plan.settings.batch_size is None:
-      continue  # the record holds what the submission chose
     if before.get(name) != ours:
       differences.append(f'{name} is {ours!r}, there it is {before.get(name)!r}')
   if differences:
-    raise UsageError(
-      f'{str(plan.folder.path)!r} holds another run: {"; ".join(dict.fromkeys(differences))}. '
-      'Give the same settings, choose another --log_dir, or --overwrite deletes it.'
-    )
+    raise _another_run(plan, differences)
+
+
+def _another_run(plan: Plan, differences: list[str]) -> UsageError:
+  return UsageError(
+    f'{str(plan.folder.path)!r} holds another run: {"; ".join(dict.fromkeys(differences))}. '
+    'Give the same settings, choose another --log_dir, or --overwrite deletes it.'
+  )
 
 
 def _check_algorithm(
@@ -160,7 +176,9 @@ def _check_algorithm(
   """The submission's file and its search space, or one line with every fault of both."""
   faults: list[str] = []
   space = _collect(faults, lambda: _space(settings))
-  path = _collect(faults, lambda: loader.resolve(settings.submission_path))
+  path = _collect(
+    faults, lambda: loader.resolve(_path('submission_path', settings.submission_path))
+  )
   if path is not None:
     names = None if space is None else space.names
     wrong = loader.check_source(path, framework, names)
@@ -180,7 +198,7 @@ def _collect(faults: list[str], find: Callable[[], Any]) -> Any:
 
 
 def _space(settings: Settings) -> search_space.SearchSpace | None:
-  path = settings.tuning_search_space
+  path = _path('tuning_search_space', settings.tuning_search_space)
   if settings.tuning_ruleset == 'self':
     if path is not None:
       raise UsageError(
@@ -192,13 +210,23 @@ def _space(settings: Settings) -> search_space.SearchSpace | None:
       '--tuning_ruleset=external needs --tuning_search_space=FILE.json; '
       'a submission that tunes itself is run with --tuning_ruleset=self.'
     )
-  return search_space.load(Path(path).expanduser())
+  return search_space.load(path)
 
 
 def _trials(settings: Settings, num_trials: int) -> range:
   start = settings.hparam_start_index or 0
   end = num_trials if settings.hparam_end_index is None else settings.hparam_end_index
-  if end > num_trials or start >= end:
+  if end > num_trials:
+    raise UsageError(
+      f'--hparam_end_index={end} is beyond the {num_trials} trials there are; give at most '
+      f'{num_trials}, or more trials with --num_tuning_trials or in the search space.'
+    )
+  if start >= num_trials:
+    raise UsageError(
+      f'--hparam_start_index={start} names none of the {num_trials} trials there are; '
+      'they count from 0.'
+    )
+  if start >= end:
     raise UsageError(
       f'--hparam_start_index={start} and --hparam_end_index={end} name no trials of the '
       f'{num_trials} there are; they count from 0, and the end is not included.'
@@ -214,14 +242,36 @@ def _folder(settings: Settings, name: str) -> RunFolder:
       'not both.'
     )
   if settings.log_dir:
-    return RunFolder(Path(settings.log_dir).expanduser().absolute(), name)
+    return RunFolder(_path('log_dir', settings.log_dir).absolute(), name)
   if not all(algoperf):
     raise UsageError(
       'Where shall the record go? Give --log_dir=FOLDER, '
       'or --experiment_dir=FOLDER with --experiment_name=NAME.'
     )
-  root = Path(str(settings.experiment_dir)).expanduser().absolute()
-  return RunFolder(root / str(settings.experiment_name), name, algoperf=True)
+  experiment = Path(str(settings.experiment_name))
+  if experiment.is_absolute() or '..' in experiment.parts:
+    raise UsageError(
+      f'--experiment_name={str(experiment)!r} leads out of --experiment_dir; give a plain name.'
+    )
+  root = _path('experiment_dir', str(settings.experiment_dir)).absolute()
+  return RunFolder(root / experiment, name, algoperf=True)
+
+
+@overload
+def _path(flag: str, text: str) -> Path: ...
+@overload
+def _path(flag: str, text: str | None) -> Path | None: ...
+def _path(flag: str, text: str | None) -> Path | None:
+  """The path that a flag gives, ~ replaced. Raises UsageError if nothing can have that name."""
+  if text is None:
+    return None
+  try:
+    path = Path(text).expanduser().absolute()  # a helper process has another folder
+    path.exists()
+  except (OSError, RuntimeError) as error:  # a name too long, a locked folder, nobody's home
+    reason = getattr(error, 'strerror', None) or str(error).rstrip('.')
+    raise UsageError(f'--{flag}={text!r} is not a usable path: {reason}; give another.') from error
+  return path
 
 
 def _seed(settings: Settings, folder: RunFolder) -> int:
@@ -229,7 +279,9 @@ def _seed(settings: Settings, folder: RunFolder) -> int:
   if settings.rng_seed is not None:
     return settings.rng_seed
   if settings.resume and folder.metadata.exists():
-    return read_metadata(folder)['rng_seed']
+    seed = read_metadata(folder).get('rng_seed')
+    if isinstance(seed, int):
+      return seed
   return int.from_bytes(os.urandom(4), 'little')
 
 

@@ -10,7 +10,6 @@ import random
 import time
 import traceback
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from algorithmic_efficiency import frameworks
 from algorithmic_efficiency.errors import MeasurementError, SubmissionError, UsageError
 from algorithmic_efficiency.hparams import sampling
 from algorithmic_efficiency.records import metadata, packages
-from algorithmic_efficiency.records.recorder import Recorder
+from algorithmic_efficiency.records.recorder import Recorder, to_json
 from algorithmic_efficiency.records.run_folder import FINISHED, TrialFolder
 from algorithmic_efficiency.records.whole_files import write_whole
 from algorithmic_efficiency.runner import beside, seeds
@@ -27,7 +26,7 @@ from algorithmic_efficiency.runner.clock import Clock
 from algorithmic_efficiency.runner.interrupts import Interrupted, Interrupts
 from algorithmic_efficiency.runner.progress import Progress
 from algorithmic_efficiency.runner.rules import Rules
-from algorithmic_efficiency.runner.settings import Plan, claim
+from algorithmic_efficiency.runner.settings import Plan, check_batch_size, claim
 from algorithmic_efficiency.runner.trial import Course, Metrics, Trial, run_trial
 from algorithmic_efficiency.submissions import loader
 from algorithmic_efficiency.telemetry.sample import Telemetry
@@ -45,7 +44,7 @@ class Study:
   fails, and has then written nothing.
   """
 
-  def __init__(self, plan: Plan) -> None:
+  def __init__(self, plan: Plan, interrupts: Interrupts | None = None) -> None:
     claim(plan)
     self.plan = plan
     settings = plan.settings
@@ -56,24 +55,26 @@ class Study:
       plan.found,
       self.framework,
       settings.edition,
-      None if settings.data_dir is None else Path(settings.data_dir).expanduser(),
+      plan.data_dir,
       plan.seed if settings.data == 'synthetic' else None,
     )
     self.batch_size = self._batch_size()
+    check_batch_size(plan, self.batch_size)
     for split in ('train', 'validation', 'test'):
       self.workload.load(split)
     self.points = points()
     self.telemetry = Telemetry()
-    self.interrupts = Interrupts()
+    self.interrupts = interrupts or Interrupts()
+    self.interrupts.check()  # an import may have swallowed one
 
   def run(self) -> list[Outcome]:
     """Runs the trials; one that fails does not keep the next from running.
 
     Raises Interrupted when asked to stop, MeasurementError when a record cannot be made.
     """
-    finish_packages = self._open_record()
     outcomes: list[Outcome] = []
-    with self.interrupts.caught():
+    with _disk_faults_told(), self.interrupts.caught():
+      finish_packages = self._open_record()
       for index, point in zip(self.plan.trials, self.points, strict=True):
         folder = self.plan.folder.trial(index)
         before = folder.read_state()
@@ -87,9 +88,11 @@ class Study:
             'trial %d starts anew; its unfinished record is kept as *.%s.', index + 1, aside
           )
         outcomes.append(_TrialRun(self, index, point, folder, finish_packages).run())
-        finish_packages = None
+        finish_packages = None  # waited for before the first trial's clock
         # Compiled code goes too, so that every trial pays for its own compilation.
         self.framework.free_memory()
+      if finish_packages is not None:  # every trial was there already
+        finish_packages()
     return outcomes
 
   def describe(self) -> dict[str, Any]:
@@ -148,9 +151,10 @@ class Study:
     if plan.settings.overwrite:
       plan.folder.clear()
     plan.folder.make()
-    if plan.folder.metadata.exists():
-      return None  # a study that several commands fill is described by the first
-    metadata.write(plan.folder.metadata, self.describe())
+    if not plan.folder.metadata.exists():  # the first of a study's commands describes it
+      metadata.write(plan.folder.metadata, self.describe())
+    if plan.folder.packages.exists():
+      return None
     return beside.start(packages.__name__, str(plan.folder.packages))
 
 
@@ -186,12 +190,12 @@ class _TrialRun:
   def run(self) -> Outcome:
     """Trains; the outcome is on disk when this returns or raises."""
     self._folder.path.mkdir(exist_ok=True)
-    self._write_state('running', '')
-    write_whole(self._folder.hparams, json.dumps(self._point, indent=2) + '\n')
-    if self._plan.folder.algoperf:
-      self._write_algoperf_files()
-    _log.info('%s  %s', self._title, self._shown_point())
     with self._outcome_recorded():
+      self._write_state('running', '')
+      write_whole(self._folder.hparams, json.dumps(self._point, indent=2) + '\n')
+      if self._plan.folder.algoperf:
+        self._write_algoperf_files()
+      _log.info('%s  %s', self._title, self._shown_point())
       recorder = Recorder(self._folder, self._plan.folder.algoperf)
       try:
         self._recorder = recorder
@@ -291,23 +295,31 @@ class _TrialRun:
   @contextlib.contextmanager
   def _outcome_recorded(self) -> Iterator[None]:
     """Writes how the trial ended, whatever happens; a failure of the algorithm ends only it."""
+    interrupts = self._study.interrupts
     try:
-      yield
-    except Interrupted as error:
+      try:
+        yield
+      except Exception:
+        interrupts.check()  # foreign code may have made an error of its own of the signal
+        raise
+    except (Interrupted, KeyboardInterrupt) as error:
       self._progress.clear()
-      self._write_state('interrupted', f'{error} at step {self._trial.global_step:,}')
+      why = str(error) or type(error).__name__
+      self._write_state('interrupted', f'{why} at step {self._trial.global_step:,}')
       raise
     except MeasurementError as error:
       self._progress.clear()
-      with contextlib.suppress(OSError):  # the disk that refused a row may refuse this too
-        self._write_state('failed', str(error))
+      # Not the algorithm's failure: --resume takes the trial up again.
+      with contextlib.suppress(MeasurementError):  # the disk that refused a row may refuse this
+        self._write_state('interrupted', str(error))
       raise
-    except Exception as error:  # noqa: BLE001 - someone else's algorithm may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - it may raise anything
       self._progress.clear()
-      self._write_state('failed', self._explain(error))
-      write_whole(self._folder.error, traceback.format_exc())
+      with interrupts.held():
+        self._write_state('failed', self._explain(error))
+        write_whole(self._folder.error, traceback.format_exc())
 
-  def _explain(self, error: Exception) -> str:
+  def _explain(self, error: BaseException) -> str:
     if isinstance(error, SubmissionError):
       return str(error)
     where = f'after {self._trial.global_step:,} steps'
@@ -329,11 +341,11 @@ class _TrialRun:
       'seconds': self._clock.accounts(),
       'datetime': now,
     }
-    content = metadata.strict(self._state)
+    content = to_json(self._state)
     write_whole(self._folder.state, json.dumps(content, indent=2) + '\n')
 
   def _write_algoperf_files(self) -> None:
-    content = metadata.strict(self._study.describe())
+    content = to_json(self._study.describe())
     write_whole(self._folder.meta_data(0), json.dumps(content, indent=2) + '\n')
     flags = vars(self._plan.settings)
     write_whole(self._folder.flags(0), json.dumps(flags, indent=2) + '\n')
@@ -357,6 +369,18 @@ class _TrialRun:
   def _wait(self) -> None:
     trial = self._trial
     self._study.framework.wait(trial.params, trial.model_state, trial.optimizer_state)
+
+
+@contextlib.contextmanager
+def _disk_faults_told() -> Iterator[None]:
+  """A folder that cannot be made, renamed or removed ends the run with one line."""
+  try:
+    yield
+  except OSError as error:
+    raise MeasurementError(
+      f'{error.filename!r} cannot be changed ({error.strerror}); '
+      'free space or mend the folder, then go on with --resume.'
+    ) from error
 
 
 def _seed_everything(seed: int, framework: Any) -> None:

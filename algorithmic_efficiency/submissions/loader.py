@@ -4,9 +4,11 @@ import ast
 import hashlib
 import importlib
 import inspect
+import re
 import sys
 import traceback
 from collections.abc import Iterable
+from numbers import Integral
 from pathlib import Path
 from types import ModuleType
 
@@ -14,16 +16,22 @@ from algorithmic_efficiency.errors import UsageError
 from algorithmic_efficiency.submissions import source_checks
 from algorithmic_efficiency.submissions.submission import Submission
 
+_PACKAGE = 'submission_'  # of the made-up package that a submission is imported below
 _ROOT_MARKS = ('.git', 'setup.cfg', 'pyproject.toml', 'setup.py')
 
 
-def resolve(path: str) -> Path:
+def resolve(path: Path) -> Path:
   """The submission's file: `path` itself, or submission.py in the folder it names."""
-  file = Path(path).expanduser()
+  file = path
   if file.is_dir():
     file = file / 'submission.py'
   if not file.is_file():
     raise UsageError(f'There is no submission file {str(file)!r}; check --submission_path.')
+  if file.suffix != '.py' or '.' in file.stem:
+    raise UsageError(
+      f'The submission {str(file)!r} cannot be imported under this name; '
+      'name the file <name>.py, without another dot.'
+    )
   return file.resolve()
 
 
@@ -32,8 +40,9 @@ def check_source(path: Path, framework: str, hyperparameters: Iterable[str] | No
   try:
     tree = ast.parse(path.read_bytes(), filename=str(path))
   except SyntaxError as error:
-    return [f'line {error.lineno} is not Python: {error.msg}']
-  except (ValueError, OSError) as error:
+    place = f'line {error.lineno}' if error.lineno else 'it'
+    return [f'{place} is not Python: {error.msg}']
+  except (ValueError, OSError, RecursionError) as error:
     return [f'it cannot be read: {error}']
   return source_checks.find_faults(tree, framework, hyperparameters)
 
@@ -43,11 +52,12 @@ def load(path: Path) -> Submission:
   try:
     module = _import(path)
   except ModuleNotFoundError as error:
+    name = re.sub(rf'^{_PACKAGE}[0-9a-f]+\.', '', error.name or str(error))
     raise UsageError(
-      f'The submission {str(path)!r} needs the module {error.name!r}, which is not installed '
+      f'The submission {str(path)!r} needs the module {name!r}, which is not installed '
       f'({place_of(error, path)}); install it, or keep it beside the submission.'
     ) from error
-  except Exception as error:  # someone else's module may raise anything
+  except (Exception, SystemExit) as error:  # someone else's module may raise anything
     raise UsageError(
       f'The submission {str(path)!r} cannot be imported: {describe(error, path)}.'
     ) from error
@@ -83,23 +93,27 @@ def batch_sizes(
 
 def describe(error: BaseException, path: Path) -> str:
   """An exception in a line: its type, its message and where in the submission it came from."""
-  message = str(error).strip().split('\n')[0][:300]
-  return f'{type(error).__name__}: {message} ({place_of(error, path)})'
+  message = ''.join(str(error).strip().splitlines()[:1])[:300]
+  return f'{type(error).__name__}{": " * bool(message)}{message} ({place_of(error, path)})'
 
 
 def place_of(error: BaseException, path: Path) -> str:
-  """'submission.py, line 12': the deepest frame of the submission's own folder."""
+  """'submission.py, line 12': the deepest frame of the submission's own folder, or of any."""
   frames = traceback.extract_tb(error.__traceback__)
   own = [f for f in frames if Path(f.filename).resolve().is_relative_to(path.parent)]
   if isinstance(error, SyntaxError) and error.filename:
     return f'{Path(error.filename).name}, line {error.lineno}'
-  if not own:
+  if not frames:
     return path.name
-  return f'{Path(own[-1].filename).name}, line {own[-1].lineno}'
+  deepest = (own or frames)[-1]
+  return f'{Path(deepest.filename).name}, line {deepest.lineno}'
 
 
 def _ask(submission: Submission, function: str, workload_name: str, base_name: str) -> int:
   ask = getattr(submission, function)
+  remedy = f'mend {function}'
+  if function == 'get_batch_size':
+    remedy += ', or give --batch_size=N, which does not ask it'
   try:
     try:
       size = ask(workload_name)
@@ -107,16 +121,17 @@ def _ask(submission: Submission, function: str, workload_name: str, base_name: s
       if base_name == workload_name:
         raise
       size = ask(base_name)
-  except Exception as error:  # someone else's function may raise anything
+  except (Exception, SystemExit) as error:  # someone else's function may raise anything
     raise UsageError(
       f'{function}({workload_name!r}) of the submission failed: '
-      f'{describe(error, submission.path)}; --batch_size=N gives a size without asking it.'
+      f'{describe(error, submission.path)}; {remedy}.'
     ) from error
-  if isinstance(size, bool) or not isinstance(size, int) or size <= 0:
+  if isinstance(size, bool) or not isinstance(size, Integral) or size <= 0:
     raise UsageError(
-      f'{function}({workload_name!r}) of the submission gave {size!r}, not a whole number above 0.'
+      f'{function}({workload_name!r}) of the submission gave {size!r}, '
+      f'not a whole number above 0; {remedy}.'
     )
-  return size
+  return int(size)
 
 
 def _import(path: Path) -> ModuleType:
@@ -126,7 +141,7 @@ def _import(path: Path) -> ModuleType:
   the folders up to the root last, so that neither can hide an installed package.
   """
   root = _root_of(path)
-  package_name = f'submission_{hashlib.sha256(str(root).encode()).hexdigest()[:8]}'
+  package_name = f'{_PACKAGE}{hashlib.sha256(str(root).encode()).hexdigest()[:8]}'
   package = ModuleType(package_name)
   package.__path__ = [str(root)]
   sys.modules[package_name] = package

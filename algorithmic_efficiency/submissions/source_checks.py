@@ -2,7 +2,7 @@
 
 import ast
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 UPDATE = (
   'workload',
@@ -42,7 +42,7 @@ def find_faults(
     framework: the one the run uses.
     hyperparameters: the names the search space has; None where there is none to compare with.
   """
-  functions = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef)}
+  functions = {n.name: n for n in _statements(tree.body) if isinstance(n, ast.FunctionDef)}
   faults = _missing(tree, functions)
   for name, function in functions.items():
     if name in BY_KEYWORD:
@@ -55,15 +55,24 @@ def find_faults(
   return faults
 
 
+def _statements(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
+  """A module's own statements, those within if, try, with and loops included."""
+  for node in body:
+    yield node
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.expr):
+      yield from _statements(ast.iter_child_nodes(node))
+
+
 def _missing(tree: ast.Module, functions: dict[str, ast.FunctionDef]) -> list[str]:
   bound = set(functions)
-  for node in tree.body:
+  for node in _statements(tree.body):
     if isinstance(node, ast.ImportFrom) and any(a.name == '*' for a in node.names):
       return []  # the names can be known only once it is imported
     if isinstance(node, ast.Import | ast.ImportFrom):
       bound |= {a.asname or a.name for a in node.names}
-    if isinstance(node, ast.Assign):
-      bound |= {t.id for t in node.targets if isinstance(t, ast.Name)}
+    if isinstance(node, ast.Assign | ast.AnnAssign):
+      targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+      bound |= {n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)}
   faults: list[str] = []
   for name in REQUIRED:
     if name not in bound:

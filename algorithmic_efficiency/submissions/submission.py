@@ -5,6 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from algorithmic_efficiency.errors import SubmissionError
 from algorithmic_efficiency.spec import TrainingCompleteError
 
 
@@ -49,7 +50,7 @@ class Submission(NamedTuple):
     if self.wants_train_state:
       extra['train_state'] = MappingProxyType(trial.train_state())
     try:
-      trial.optimizer_state, trial.params, trial.model_state = self.update_params(
+      returned = self.update_params(
         workload=workload,
         current_param_container=trial.params,
         current_params_types=trial.param_types,
@@ -65,12 +66,17 @@ class Submission(NamedTuple):
       )
     except TrainingCompleteError:
       trial.training_complete = True
+      return
+    try:
+      trial.optimizer_state, trial.params, trial.model_state = returned
+    except (TypeError, ValueError) as error:
+      raise _no_triple('update_params', returned) from error
 
   def prepare(self, workload: Any, trial: Any, hyperparameters: Any, rng: Any) -> None:
     """What the algorithm does before an evaluation, if anything; on the clock."""
     if self.prepare_for_eval is None:
       return
-    trial.optimizer_state, trial.params, trial.model_state = self.prepare_for_eval(
+    returned = self.prepare_for_eval(
       workload=workload,
       current_param_container=trial.params,
       current_params_types=trial.param_types,
@@ -82,3 +88,16 @@ class Submission(NamedTuple):
       global_step=trial.global_step,
       rng=rng,
     )
+    try:
+      trial.optimizer_state, trial.params, trial.model_state = returned
+    except (TypeError, ValueError) as error:
+      raise _no_triple('prepare_for_eval', returned) from error
+
+
+def _no_triple(function: str, returned: Any) -> SubmissionError:
+  what = (
+    f'{len(returned)} values' if isinstance(returned, tuple | list) else type(returned).__name__
+  )
+  return SubmissionError(
+    f'{function} returned {what}, not (optimizer_state, parameters, model_state)'
+  )

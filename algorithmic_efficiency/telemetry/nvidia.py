@@ -34,17 +34,20 @@ class Nvidia:
     try:
       pynvml.nvmlInit()
       count = pynvml.nvmlDeviceGetCount()
-      self._handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(count)]
     except pynvml.NVMLError as error:
       return False, f'NVML: {error}'
     self._nvml = pynvml
-    return bool(self._handles), 'NVML sees no GPU'
+    # A GPU that has fallen off the bus has no handle; the others are read all the same.
+    self._handles = [self._ask(pynvml.nvmlDeviceGetHandleByIndex, i) for i in range(count)]
+    return any(handle is not None for handle in self._handles), 'NVML sees no GPU'
 
   def read(self) -> dict[str, Any]:
     """gpu.count, six columns and the power per GPU, and their means over the GPUs."""
     columns: dict[str, Any] = {'gpu.count': len(self._handles)}
     seen: dict[str, list[float]] = {}
     for index, handle in enumerate(self._handles):
+      if handle is None:
+        continue
       for name, value in self._read_one(handle).items():
         columns[f'gpu.{index}.{name}'] = value
         seen.setdefault(name, []).append(value)
@@ -54,8 +57,9 @@ class Nvidia:
 
   def describe(self) -> dict[str, Any]:
     """Facts for metadata.json."""
+    first = next(handle for handle in self._handles if handle is not None)
     facts = {
-      'gpu_model_name': self._ask(self._nvml.nvmlDeviceGetName, self._handles[0]),
+      'gpu_model_name': self._ask(self._nvml.nvmlDeviceGetName, first),
       'gpu_count': len(self._handles),
       'gpu_driver': self._ask(self._nvml.nvmlSystemGetDriverVersion),
     }

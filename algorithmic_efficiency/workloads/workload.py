@@ -263,7 +263,7 @@ class Workload(spec.Workload):
   def _evaluation_batches(self, split: str) -> list[in_memory.Batch]:
     key = (split, self.eval_batch_size)
     if key not in self._eval_batches:
-      size = min(self.eval_batch_size, self._padded(len(self.load(split)['targets'])))
+      size = self._padded(min(self.eval_batch_size, len(self.load(split)['targets'])))
       self._eval_batches[key] = in_memory.evaluation_batches(self.load(split), size)
     return self._eval_batches[key]
 

@@ -5,6 +5,7 @@ data_dir/MNIST/raw, data_dir/mnist/raw
 data_dir/mnist/<version>, data_dir   what tensorflow-datasets prepared
 """
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -179,6 +180,8 @@ def _download(data_dir: Path) -> dict[str, Path]:
   except download.DownloadError as error:
     if not _find_files(folder):
       unfinished.unlink(missing_ok=True)
+      with contextlib.suppress(OSError):  # it holds something else
+        folder.rmdir()
     raise UsageError(_no_download(data_dir, error)) from error
   except OSError as error:
     raise UsageError(

@@ -1,0 +1,76 @@
+"""What the tests share: running the command as a user does."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+BASELINE = ROOT / 'baselines' / 'mnist'
+
+
+class Command:
+  """The runner's command, with the arguments of a small run unless others are given."""
+
+  def __init__(self, log_dir: Path) -> None:
+    self.log_dir = log_dir
+
+  def arguments(self, framework: str = 'jax', **flags: object) -> list[str]:
+    """The command line; a flag of None is left out."""
+    values: dict[str, object] = {
+      'framework': framework,
+      'workload': 'digits',
+      'submission_path': BASELINE / f'mnist_{framework}' / 'submission.py',
+      'tuning_search_space': BASELINE / 'tuning_search_space.json',
+      'log_dir': self.log_dir,
+      'rng_seed': 0,
+      'max_global_steps': 20,
+      'eval_period_steps': 1000,  # rows at step 1 and at the end, however slow the machine is
+      **flags,
+    }
+    given = [f'--{name}={value}' for name, value in values.items() if value is not None]
+    return [sys.executable, str(ROOT / 'submission_runner.py'), *given]
+
+  def run(self, framework: str = 'jax', expect: int = 0, **flags: object) -> str:
+    """Runs it; returns what it printed on stdout. Fails the test on another exit code."""
+    done = subprocess.run(
+      self.arguments(framework, **flags), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == expect, done.stderr + done.stdout
+    return done.stdout
+
+  def rows(self, name: str, trial: int = 1) -> list[dict[str, str]]:
+    """The rows of a trial's metrics.csv."""
+    path = self.log_dir / name / f'run_{trial}' / 'metrics.csv'
+    with path.open(newline='', encoding='utf-8') as file:
+      return list(csv.DictReader(file))
+
+  def metadata(self, name: str) -> dict[str, object]:
+    """metadata.json."""
+    return json.loads((self.log_dir / name / 'metadata.json').read_text())
+
+  def state(self, name: str, trial: int = 1) -> dict[str, object]:
+    """A trial's trial.json."""
+    return json.loads((self.log_dir / name / f'run_{trial}' / 'trial.json').read_text())
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+  """A command whose record goes into the test's folder."""
+  return Command(tmp_path / 'logs')
+
+
+@pytest.fixture(autouse=True, scope='session')
+def _processes_find_the_package_and_share_the_machine():
+  """Processes that tests start import the package from any folder, and use one thread each.
+
+  Small networks gain nothing from more, and threads that spin for a core slow all others down.
+  """
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('PYTHONPATH', str(ROOT), prepend=os.pathsep)
+    patch.setenv('OMP_NUM_THREADS', '1')
+    yield
