@@ -18,7 +18,7 @@ import signal
 import sys
 import textwrap
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 if __name__ == '__main__':
   # Run as a file, the package's own folder comes first on the path; its parent belongs there.
@@ -125,7 +125,8 @@ def main() -> None:
       app.run(lambda argv: _run(argv, interrupts), flags_parser=_parse)
     except (Interrupted, KeyboardInterrupt) as error:
       code = error.exit_code if isinstance(error, Interrupted) else 130
-      _stop('Interrupted; what was recorded is kept, and --resume goes on with it.', code)
+    # Out here, since JAX's compiler does not survive that its frames live on until Python ends.
+    _stop('Interrupted; what was recorded is kept, and --resume goes on with it.', code)
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -168,7 +169,9 @@ def _run(argv: list[str], interrupts: Interrupts) -> NoReturn:
   _show_log()
   from algorithmic_efficiency.runner import report, settings
 
-  values = {n: FLAGS[n].value for n in settings.Settings.__dataclass_fields__ if n in FLAGS}
+  values: dict[str, Any] = {
+    n: FLAGS[n].value for n in settings.Settings.__dataclass_fields__ if n in FLAGS
+  }
   values['record_extra_metadata'] = [*FLAGS.record_extra_metadata, *FLAGS.extra_metadata]
   values['command'] = shlex.join(sys.argv)
   try:

@@ -9,7 +9,7 @@ matplotlib.use('Agg')  # figures are files; no display is needed
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-COLOURS = {'jax': '#1f6fb4', 'pytorch': '#d9541e'}  # by framework, told apart by the colour-blind too
+COLOURS = {'jax': '#1f6fb4', 'pytorch': '#d9541e'}  # told apart by the colour-blind too
 LINES = ('-', '--', ':', '-.')  # by trial
 
 plt.rcParams.update(

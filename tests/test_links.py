@@ -9,9 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SKIPPED = {'.venv', '.git', 'node_modules', 'logs'}
 
-DOCUMENTS = [
-  path for path in ROOT.rglob('*.md') if not SKIPPED & set(path.relative_to(ROOT).parts)
-]
+DOCUMENTS = [path for path in ROOT.rglob('*.md') if not SKIPPED & set(path.relative_to(ROOT).parts)]
 
 
 @pytest.mark.parametrize('document', DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))

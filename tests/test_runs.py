@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import BASELINE, ROOT, SPACE, Command
+
 from algorithmic_efficiency.logging_utils import concatenate_csvs
 from algorithmic_efficiency.records import columns
-
-from conftest import BASELINE, ROOT, Command
 
 FRAMEWORKS = ('jax', 'pytorch')
 
@@ -63,117 +63,119 @@ CONTRACT_METADATA = {
 }
 
 
+STUDY = {
+  'tuning_search_space': SPACE,
+  'num_tuning_trials': 2,
+  'rng_seed': 2022,
+  'max_global_steps': None,
+  'eval_period_steps': 38,
+}
+
+
+@pytest.fixture(scope='module')
+def studies(tmp_path_factory) -> Command:
+  """A study in each framework, as the quick start runs them, in one log_dir."""
+  command = Command(tmp_path_factory.mktemp('studies') / 'logs')
+  for framework in FRAMEWORKS:
+    out = command.run(framework, **STUDY, record_extra_metadata='note=a, b')
+    (command.log_dir / f'{framework}.txt').write_text(out)
+  return command
+
+
+def losses(command: Command, framework: str, trial: int) -> list[tuple[str, str, str]]:
+  """(step, validation loss, training loss) of every row, as written."""
+  rows = command.rows(f'digits_{framework}', trial)
+  return [(row['global_step'], row['loss'], row['train/loss']) for row in rows]
+
+
 @pytest.mark.parametrize('framework', FRAMEWORKS)
-def test_two_trials_reach_their_target_and_leave_the_whole_record(framework, command):
-  out = command.run(
-    framework,
-    num_tuning_trials=2,
-    rng_seed=2022,
-    max_global_steps=None,
-    eval_period_steps=38,
-    record_extra_metadata='note=a, b',
-  )
-  name = f'digits_{framework}'
-  folder = command.log_dir / name
-  assert re.search(r'^ +1  complete +yes', out, flags=re.M), out
-  assert re.search(r'^ +2  complete +yes', out, flags=re.M), out
+def test_two_trials_reach_their_target(framework, studies):
+  out = (studies.log_dir / f'{framework}.txt').read_text()
   for trial in (1, 2):
-    rows = command.rows(name, trial)
+    assert re.search(rf'^ +{trial}  complete +yes', out, flags=re.M), out
+    rows = studies.rows(f'digits_{framework}', trial)
+    assert rows[0]['global_step'] == '1'
+    assert [row['goal_reached'] for row in rows[-2:]] == ['FALSE', 'TRUE']
+    assert float(rows[-1]['validation/accuracy']) >= 0.97
+    assert max(float(row['test/accuracy']) for row in rows) >= 0.96
+    state = studies.state(f'digits_{framework}', trial)
+    assert state['status'] == 'complete' and state['goal_reached'] is True
+
+
+@pytest.mark.parametrize('framework', FRAMEWORKS)
+def test_rows_have_the_columns_of_the_contract(framework, studies):
+  for trial in (1, 2):
+    rows = studies.rows(f'digits_{framework}', trial)
     header = list(rows[0])
     assert [c for c in header if c in CONTRACT_COLUMNS] == list(CONTRACT_COLUMNS)
     assert not [c for c in header if columns.find(c) is None and c != 'note']
-    assert rows[0]['global_step'] == '1'
-    assert rows[-1]['goal_reached'] == 'TRUE' and rows[-2]['goal_reached'] == 'FALSE'
-    assert float(rows[-1]['accuracy']) >= 0.97 > float(rows[-2]['test/accuracy']) - 0.05
-    assert rows[-1]['accuracy'] == rows[-1]['validation/accuracy']
+    assert all(row['accuracy'] == row['validation/accuracy'] for row in rows)
     assert {row['note'] for row in rows} == {'a, b'}
     assert {row['run_idx'] for row in rows} == {str(trial)}
     times = [float(row['accumulated_submission_time']) for row in rows]
     assert times == sorted(times) and times[0] > 0
-    state = command.state(name, trial)
-    assert state['status'] == 'complete' and state['goal_reached'] is True
-    spent = state['seconds']
+    spent = studies.state(f'digits_{framework}', trial)['seconds']
     assert spent['submission'] == pytest.approx(times[-1], abs=0.05)
-  metadata = command.metadata(name)
+    assert spent['evaluation'] == pytest.approx(float(rows[-1]['accumulated_eval_time']), abs=0.05)
+
+
+@pytest.mark.parametrize('framework', FRAMEWORKS)
+def test_metadata_and_packages(framework, studies):
+  metadata = studies.metadata(f'digits_{framework}')
   assert metadata.keys() >= CONTRACT_METADATA
   assert not [k for k in metadata if columns.find(k, columns.METADATA) is None and k != 'note']
-  packages = (folder / 'packages.txt').read_text()
+  packages = (studies.log_dir / f'digits_{framework}' / 'packages.txt').read_text()
   assert packages.startswith('# Python packages\n') and '\n# OS packages\n' in packages
   assert f'numpy=={np.__version__}' in packages
 
 
-def test_all_metrics_joins_the_trials(command):
-  command.run('jax', num_tuning_trials=2)
-  command.run('pytorch')
-  table = concatenate_csvs(command.log_dir)
+def test_all_metrics_joins_the_trials(studies):
+  table = concatenate_csvs(studies.log_dir)
   with table.open(newline='') as file:
     rows = list(csv.DictReader(file))
-  assert len(rows) == 2 + 2 + 2
-  assert {row['source'] for row in rows} == {
-    'digits_jax/run_1/metrics.csv',
-    'digits_jax/run_2/metrics.csv',
-    'digits_pytorch/run_1/metrics.csv',
-  }
+  names = [f'digits_{f}/run_{t}/metrics.csv' for f in FRAMEWORKS for t in (1, 2)]
+  assert list(dict.fromkeys(row['source'] for row in rows)) == names
+  counts = [len(losses(studies, f, t)) for f in FRAMEWORKS for t in (1, 2)]
+  assert len(rows) == sum(counts)
   before = table.read_bytes()
-  assert concatenate_csvs(command.log_dir).read_bytes() == before
+  assert concatenate_csvs(studies.log_dir).read_bytes() == before
 
 
 @pytest.mark.parametrize('framework', FRAMEWORKS)
-def test_one_seed_gives_the_same_losses_to_the_last_digit(framework, tmp_path):
-  losses = []
-  for name in ('first', 'second'):
-    command = Command(tmp_path / name)
-    command.run(framework, num_tuning_trials=2, eval_period_steps=10, rng_seed=0)
-    for trial in (1, 2):
-      rows = command.rows(f'digits_{framework}', trial)
-      losses.append([(row['global_step'], row['loss'], row['train/loss']) for row in rows])
-  assert losses[0] == losses[2] and losses[1] == losses[3]
-  assert losses[0] != losses[1]
-  assert [step for step, *_ in losses[0]] == ['1', '10', '20']
+def test_one_seed_gives_the_same_losses_to_the_last_digit(framework, studies, command):
+  command.run(framework, **STUDY)
+  for trial in (1, 2):
+    assert losses(command, framework, trial) == losses(studies, framework, trial)
+  assert losses(command, framework, 1)[0] != losses(command, framework, 2)[0]
 
 
-def test_another_seed_gives_other_losses_and_seed_0_is_a_seed(tmp_path):
-  seen = []
-  for seed in (0, 1):
-    command = Command(tmp_path / str(seed))
-    command.run('jax', rng_seed=seed)
-    assert command.metadata('digits_jax')['rng_seed'] == seed
-    seen.append([row['loss'] for row in command.rows('digits_jax')])
-  assert seen[0] != seen[1]
+def test_another_seed_gives_other_losses_and_seed_0_is_a_seed(studies, command):
+  command.run('jax', rng_seed=0, max_global_steps=1)
+  assert command.metadata('digits_jax')['rng_seed'] == 0
+  assert command.rows('digits_jax')[0]['rng_seed'] == '0'
+  assert losses(command, 'jax', 1)[0] != losses(studies, 'jax', 1)[0]
 
 
-def test_a_seed_that_is_not_given_is_drawn_and_recorded(tmp_path):
-  seeds = []
-  for name in ('first', 'second'):
-    command = Command(tmp_path / name)
-    command.run('jax', rng_seed=None, max_global_steps=1)
-    seeds.append(command.metadata('digits_jax')['rng_seed'])
-    assert command.rows('digits_jax')[0]['rng_seed'] == str(seeds[-1])
-  assert seeds[0] != seeds[1]
-
-
-def test_a_slice_of_the_trials_agrees_with_the_whole(tmp_path):
-  whole, part = Command(tmp_path / 'whole'), Command(tmp_path / 'part')
-  whole.run('jax', num_tuning_trials=3, max_global_steps=2)
-  part.run('jax', num_tuning_trials=3, max_global_steps=2, hparam_start_index=2)
-  assert sorted(p.name for p in (part.log_dir / 'digits_jax').glob('run_*')) == ['run_3']
-  ours, theirs = (c.rows('digits_jax', 3)[-1] for c in (part, whole))
+def test_a_slice_of_the_trials_agrees_with_the_whole(studies, command):
+  command.run('jax', **STUDY, hparam_start_index=1)
+  folder = command.log_dir / 'digits_jax'
+  assert [path.name for path in folder.glob('run_*')] == ['run_2']
+  ours, theirs = (c.rows('digits_jax', 2)[-1] for c in (command, studies))
   for column in ('hparam.learning_rate', 'hparam.epsilon', 'trial_seed', 'loss'):
     assert ours[column] == theirs[column]
   # The rest of the trials may be added to the same folder by another command.
-  part.run('jax', num_tuning_trials=3, max_global_steps=2, hparam_end_index=2)
-  assert part.rows('digits_jax', 1)[-1]['loss'] == whole.rows('digits_jax', 1)[-1]['loss']
+  command.run('jax', **STUDY, hparam_end_index=1)
+  assert losses(command, 'jax', 1) == losses(studies, 'jax', 1)
 
 
 SPELLINGS = {
   'the contract': ['algorithmic_efficiency/submission_runner.py', '--workload=digits_jax'],
-  'the root': ['submission_runner.py', '--workload=digits', '--framework=jax'],
   'the module': ['-m', 'algorithmic_efficiency.submission_runner', '--workload=digits_jax'],
 }
 
 
 @pytest.mark.parametrize('spelling', SPELLINGS)
-def test_every_spelling_of_the_command_does_the_same(spelling, tmp_path):
+def test_other_spellings_of_the_command_do_the_same(spelling, tmp_path):
   command = [
     sys.executable,
     *SPELLINGS[spelling],
@@ -339,7 +341,5 @@ def test_relative_paths_count_from_the_folder_of_the_command(tmp_path, command, 
   shutil.copy(BASELINE / 'tuning_search_space.json', tmp_path / 'elsewhere' / 'space.json')
   monkeypatch.chdir(tmp_path / 'elsewhere')
   command.log_dir = Path('logs')
-  command.run(
-    'jax', submission_path='mine', tuning_search_space='space.json', max_global_steps=1
-  )
+  command.run('jax', submission_path='mine', tuning_search_space='space.json', max_global_steps=1)
   assert len(command.rows('digits_jax')) == 1

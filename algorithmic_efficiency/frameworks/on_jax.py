@@ -14,6 +14,9 @@ from algorithmic_efficiency import jax_sharding_utils, spec
 
 NAME = 'jax'
 
+# For code that runs once: on a CPU it compiles in a third of the time, to the same numbers.
+_RUN_ONCE = {'xla_backend_optimization_level': 1}
+
 # Modules of flax.linen whose `scale` and `bias` are those of a normalisation.
 _NORMS = {'BatchNorm': 'BATCH_NORM', 'LayerNorm': 'LAYER_NORM', 'GroupNorm': 'LAYER_NORM'}
 
@@ -68,7 +71,8 @@ def init(model: Any, inputs: np.ndarray, seed: int) -> tuple[Any, Any]:
   def build(key: jax.Array) -> Any:
     return model.init({'params': key}, inputs, train=False)
 
-  variables = dict(jax.jit(build)(jax.random.PRNGKey(seed)))
+  compiled = jax.jit(build, compiler_options=_RUN_ONCE)
+  variables = dict(compiled(jax.random.PRNGKey(seed)))
   params = variables.pop('params')
   if jax.device_count() > 1:
     params, variables = jax_sharding_utils.replicate((params, variables))

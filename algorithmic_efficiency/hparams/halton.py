@@ -11,7 +11,8 @@ def points(num_dimensions: int, start: int, end: int, seed: int) -> NDArray[np.f
   same rows of the whole sequence. Owen's scrambling, as in A. B. Owen, "A randomized Halton
   algorithm in R" (2017).
   """
-  from scipy.stats import qmc  # 2 s to import: whoever samples pays, nobody else
+  # Two seconds to import: whoever samples pays, nobody else.
+  from scipy.stats import qmc  # pyright: ignore[reportMissingTypeStubs]
 
   engine = qmc.Halton(num_dimensions, scramble=True, rng=np.random.default_rng(seed))
   if start:

@@ -148,11 +148,12 @@ def _check_names(names: dict[str, Any], faults: list[str]) -> None:
 def _parse_dimension(
   name: str, description: Any, faults: list[str]
 ) -> Range | FeasiblePoints | None:
-  keys = set(cast(dict[str, Any], description)) if isinstance(description, dict) else set[str]()
+  entry = cast(dict[str, Any], description if isinstance(description, dict) else {})
+  keys = set(entry)
   if keys == {'feasible_points'}:
-    return _parse_points(name, description['feasible_points'], faults)
+    return _parse_points(name, entry['feasible_points'], faults)
   if keys == {'min', 'max', 'scaling'}:
-    return _parse_range(name, description, faults)
+    return _parse_range(name, entry, faults)
   faults.append(
     f'{name!r} must be {{"min", "max", "scaling"}} or {{"feasible_points": [...]}}, '
     f'not {json.dumps(description)}'

@@ -149,8 +149,13 @@ METADATA = (
   EXTRA,
 )
 
-# What concatenation adds; reserved so that no run brings a column of the same name.
+# What concatenation and AlgoPerf's files add; no run brings a column of the same name.
 SOURCE = Column('source', '', 'the metrics.csv the row came from (all_metrics.csv alone)')
+RESERVED = (
+  SOURCE,
+  Column('score', 's', "the submission time, in AlgoPerf's files"),
+  Column('preemption_count', '', "how often the trial was taken up again, in AlgoPerf's files"),
+)
 
 
 def find(name: str, among: Iterable[Column] = METRICS) -> Column | None:
@@ -166,7 +171,7 @@ def find(name: str, among: Iterable[Column] = METRICS) -> Column | None:
 
 def is_taken(name: str) -> bool:
   """Whether extra metadata may not use this name because a column or key has it."""
-  return find(name, (*METRICS, *METADATA, SOURCE)) is not None
+  return find(name, (*METRICS, *METADATA, *RESERVED)) is not None
 
 
 @functools.lru_cache(maxsize=64)

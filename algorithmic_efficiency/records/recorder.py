@@ -10,7 +10,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -92,7 +92,7 @@ class AppendedFile:
     os.close(self._fd)
 
   @contextlib.contextmanager
-  def _explained(self) -> Iterator[None]:
+  def _explained(self) -> Generator[None, None, None]:
     try:
       yield
     except OSError as error:
@@ -118,7 +118,7 @@ class CsvFile:
 
   def append(self, row: Row) -> None:
     """Adds a row. A column seen for the first time is added to the header of the whole file."""
-    if row.keys() != self._known:
+    if row.keys() - self._known:
       self._add_columns(tuple(row))
     self._file.append(_line([to_cell(row.get(name)) for name in self._header]))
 

@@ -7,7 +7,7 @@ and between switches it never does.
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 
 class Clock:
@@ -28,7 +28,7 @@ class Clock:
     self._since = self._start = now()
 
   @contextlib.contextmanager
-  def charge(self, account: str) -> Iterator[None]:
+  def charge(self, account: str) -> Generator[None, None, None]:
     """Charges the time within to `account`, and none of it to the account around."""
     self._turn()
     self._stack.append(account)

@@ -3,7 +3,7 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 
@@ -36,7 +36,7 @@ class Interrupts:
     self._held = False
 
   @contextlib.contextmanager
-  def caught(self) -> Iterator[None]:
+  def caught(self) -> Generator[None, None, None]:
     """Handles the signals within; outside the main thread it leaves them alone."""
     if threading.current_thread() is not threading.main_thread():
       yield
@@ -49,7 +49,7 @@ class Interrupts:
         signal.signal(signum, handler)
 
   @contextlib.contextmanager
-  def held(self) -> Iterator[None]:
+  def held(self) -> Generator[None, None, None]:
     """Lets what is within finish before the exception is raised."""
     self._held = True
     try:

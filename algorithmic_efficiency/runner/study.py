@@ -9,7 +9,7 @@ import math
 import random
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -125,7 +125,8 @@ class Study:
       return lambda: [None] * len(plan.trials)
     start, end = plan.trials.start, plan.trials.stop
     if plan.space.trials is not None:
-      return lambda: sampling.sample(plan.space, start, end, plan.seed)
+      points = sampling.sample(plan.space, start, end, plan.seed)
+      return lambda: points
     seed = seeds.derive(plan.seed)
     arguments = (str(plan.space_path), str(start), str(end), str(seed))
     wait = beside.start(sampling.__name__, *arguments)
@@ -235,7 +236,7 @@ class _TrialRun:
   def _hyperparameters(self) -> Any:
     if self._plan.self_tuning:
       return None
-    return collections.namedtuple('Hyperparameters', self._point)(**self._point)
+    return collections.namedtuple('Hyperparameters', self._point)(**self._point)  # pyright: ignore[reportUntypedNamedTuple]
 
   def _tick(self, trial: Trial, seconds: float) -> None:
     self._study.interrupts.check()
@@ -293,7 +294,7 @@ class _TrialRun:
     }
 
   @contextlib.contextmanager
-  def _outcome_recorded(self) -> Iterator[None]:
+  def _outcome_recorded(self) -> Generator[None, None, None]:
     """Writes how the trial ended, whatever happens; a failure of the algorithm ends only it."""
     interrupts = self._study.interrupts
     try:
@@ -372,7 +373,7 @@ class _TrialRun:
 
 
 @contextlib.contextmanager
-def _disk_faults_told() -> Iterator[None]:
+def _disk_faults_told() -> Generator[None, None, None]:
   """A folder that cannot be made, renamed or removed ends the run with one line."""
   try:
     yield

@@ -5,6 +5,7 @@ framework.
 """
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,18 @@ def training_batches(arrays: Arrays, batch_size: int, seed: int, start: int = 0)
   columns = list(arrays.items())
   for chosen in _shuffled_indices(len(columns[0][1]), batch_size, seed, start):
     yield {name: array.take(chosen, 0) for name, array in columns}
+
+
+def normalise(raw: np.ndarray, largest: float, mean: Any, stddev: Any) -> np.ndarray:
+  """Pixels from 0 to `largest` as float32 of about mean 0 and standard deviation 1.
+
+  `mean` and `stddev` are those of pixels from 0 to 1: numbers, or one per channel (the last axis).
+  """
+  mean, stddev = np.asarray(mean, np.float32), np.asarray(stddev, np.float32)
+  scaled = raw.astype(np.float32)
+  scaled *= 1 / (largest * stddev)
+  scaled -= mean / stddev
+  return scaled
 
 
 def evaluation_batches(arrays: Arrays, batch_size: int) -> list[Batch]:

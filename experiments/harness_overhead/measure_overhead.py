@@ -108,12 +108,7 @@ def help_cpu() -> float:
     capture_output=True,
   )
   after = os.times()
-  return (
-    after.children_user
-    + after.children_system
-    - before.children_user
-    - before.children_system
-  )
+  return after.children_user + after.children_system - before.children_user - before.children_system
 
 
 def row_costs(num_rows: int) -> dict[str, float]:
@@ -129,7 +124,9 @@ def row_costs(num_rows: int) -> dict[str, float]:
     recorder = Recorder(TrialFolder(Path(folder)))
     for step in range(num_rows):
       start = time.perf_counter()
-      recorder.evaluation({'global_step': step, 'loss': 1 / (step + 1), **fixed, **telemetry.read()})
+      recorder.evaluation(
+        {'global_step': step, 'loss': 1 / (step + 1), **fixed, **telemetry.read()}
+      )
       seconds.append(time.perf_counter() - start)
     recorder.close()
   window = min(100, num_rows // 3)

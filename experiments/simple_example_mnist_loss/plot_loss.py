@@ -1,4 +1,4 @@
-"""Draws the loss of every trial over its steps: reads logs/all_metrics.csv, writes plot_loss.png."""
+"""Draws every trial's loss over its steps: logs/all_metrics.csv to plot_loss.png."""
 
 import argparse
 import csv

@@ -97,7 +97,7 @@ LOSS_CASES = [
   (LossType.SOFTMAX_CROSS_ENTROPY, 'one-hot'),
   *((loss, kind) for loss in (
       LossType.SIGMOID_CROSS_ENTROPY, LossType.MEAN_SQUARED_ERROR, LossType.MEAN_ABSOLUTE_ERROR
-    ) for kind in ('one number', 'vector', 'image')),
+    ) for kind in ('one number', 'image')),
 ]  # fmt: skip
 
 

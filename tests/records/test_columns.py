@@ -45,6 +45,12 @@ def test_a_name_that_is_nobodys(name):
   assert columns.find(name) is None
 
 
+def test_an_exact_name_comes_before_a_pattern_wherever_it_is_listed():
+  for among in (METRICS, METRICS[::-1]):
+    assert columns.find('train/num_examples', among).name == 'train/num_examples'
+    assert columns.find('train/loss', among).name == 'train/<metric>'
+
+
 def test_every_column_finds_itself():
   for column in METRICS:
     if column is not columns.EXTRA:

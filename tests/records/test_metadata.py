@@ -70,7 +70,7 @@ def test_what_is_written_can_be_read(tmp_path):
   metadata.write(path, content)
   assert metadata.read(path) == {**content, 'mean': [0.5, 1.0]}
   assert path.read_text().endswith('}\n')
-  assert os.listdir(tmp_path) == ['metadata.json']
+  assert list(tmp_path.iterdir()) == [path]
 
 
 def test_numbers_that_are_not_finite_are_strict_json(tmp_path):

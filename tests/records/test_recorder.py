@@ -130,7 +130,7 @@ def test_a_new_column_has_empty_cells_in_the_rows_before(folder, recorder):
   assert table['epoch'].isna().tolist() == [True, True, False, False]
   assert table['gpu.0.mem.used'].isna().tolist() == [True, True, False, True]
   assert table['note'].tolist()[0] == 'a,"b"\nc'
-  assert sorted(os.listdir(folder.path)) == ['metrics.csv', 'metrics.jsonl']  # nothing temporary
+  assert set(folder.path.iterdir()) == {folder.metrics_csv, folder.metrics_jsonl}  # nothing else
 
 
 def test_columns_that_come_and_go_stay_consistent(folder, recorder):
@@ -170,7 +170,7 @@ def test_numbers_that_are_not_finite_within_a_tuple(folder, recorder):
   assert_views_agree(folder)
 
 
-def test_flags_are_spelt_TRUE_and_FALSE(folder, recorder):
+def test_flags_are_spelt_in_capitals(folder, recorder):
   recorder.evaluation({**ROW, 'goal_reached': True})
   recorder.evaluation({**ROW, 'goal_reached': False})
   assert ',TRUE,' in folder.metrics_csv.read_text()
@@ -377,6 +377,18 @@ def test_a_full_disk_ends_in_whole_rows(small_disk):
   assert [row['global_step'] for row in rows] == list(range(len(rows)))
 
 
+def test_the_truth_is_written_before_its_view(small_disk):
+  folder = TrialFolder(small_disk)
+  with contextlib.closing(Recorder(folder)) as recorder:
+    recorder.evaluation(ROW)
+    fill(small_disk, but=0)
+    # The row fits into the last page of metrics.jsonl; a new column needs a new metrics.csv.
+    with pytest.raises(MeasurementError, match=r'metrics\.csv'):
+      recorder.evaluation({**ROW, 'epoch': 0.5})
+  assert [row.get('epoch') for row in rows_of_jsonl(folder.metrics_jsonl)] == [None, 0.5]
+  assert len(pd.read_csv(folder.metrics_csv)) == 1
+
+
 def test_a_new_column_that_does_not_fit_leaves_the_file_as_it_was(small_disk):
   file = CsvFile(small_disk / 'rows.csv', lambda names: names)
   for step in range(500):
@@ -386,7 +398,7 @@ def test_a_new_column_that_does_not_fit_leaves_the_file_as_it_was(small_disk):
   with pytest.raises(MeasurementError):
     file.append({'global_step': 500, 'note': 'x', 'new': 1})
   assert (small_disk / 'rows.csv').read_text() == before
-  assert sorted(os.listdir(small_disk)) == ['filler', 'rows.csv']
+  assert {path.name for path in small_disk.iterdir()} == {'filler', 'rows.csv'}
   (small_disk / 'filler').unlink()
   file.append({'global_step': 500, 'note': 'x', 'new': 1})  # goes on as if nothing had been
   table = pd.read_csv(small_disk / 'rows.csv')

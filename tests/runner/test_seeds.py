@@ -1,4 +1,4 @@
-"""One seed, a tree of others: the same on every machine and in whatever order they are asked for."""
+"""One seed, a tree of others: the same everywhere and in whatever order they are asked for."""
 
 import numpy as np
 import pytest

@@ -290,7 +290,8 @@ def test_what_the_functions_are_given():
   assert select[6] == 1  # updates made before this one
   assert set(update) == {
     'workload', 'current_param_container', 'current_params_types', 'model_state',
-    'hyperparameters', 'batch', 'loss_type', 'optimizer_state', 'eval_results', 'global_step', 'rng',
+    'hyperparameters', 'batch', 'loss_type', 'optimizer_state', 'eval_results', 'global_step',
+    'rng',
   }  # fmt: skip
   assert set(prepare) == set(update) - {'batch'}
   assert (update['global_step'], prepare['global_step']) == (1, 2)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from algorithmic_efficiency.workloads import in_memory
 from algorithmic_efficiency.workloads.facts import Facts
 
 
@@ -29,8 +30,9 @@ def load(facts: Facts, split: str, data_dir: Path | None) -> dict[str, np.ndarra
     'test': (test, None),
   }[split]
   images, labels = _read()
-  scaled = (images[start:end, ..., None] / 16.0 - facts.train_mean) / facts.train_stddev
-  return {'inputs': scaled.astype(np.float32), 'targets': labels[start:end].astype(np.int32)}
+  raw = images[start:end, ..., None]
+  inputs = in_memory.normalise(raw, 16, facts.train_mean, facts.train_stddev)
+  return {'inputs': inputs, 'targets': labels[start:end].astype(np.int32)}
 
 
 def source(data_dir: Path | None) -> str:

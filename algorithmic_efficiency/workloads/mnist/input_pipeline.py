@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from algorithmic_efficiency.workloads import in_memory
 from algorithmic_efficiency.workloads.facts import Facts
 from algorithmic_efficiency.workloads.mnist import dataset
 
@@ -28,10 +29,9 @@ def load(facts: Facts, split: str, data_dir: Path | None) -> dict[str, np.ndarra
     'validation': (mnist.train_images, mnist.train_labels, train, total),
     'test': (mnist.test_images, mnist.test_labels, 0, len(mnist.test_labels)),
   }[split]
-  scaled = images[start:end, ..., None].astype(np.float32)
-  scaled *= 1 / (255 * facts.train_stddev)
-  scaled -= facts.train_mean / facts.train_stddev
-  return {'inputs': scaled, 'targets': labels[start:end].astype(np.int32)}
+  raw = images[start:end, ..., None]
+  inputs = in_memory.normalise(raw, 255, facts.train_mean, facts.train_stddev)
+  return {'inputs': inputs, 'targets': labels[start:end].astype(np.int32)}
 
 
 def source(data_dir: Path | None) -> str:
