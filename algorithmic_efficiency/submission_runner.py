@@ -104,6 +104,7 @@ flags.DEFINE_enum(
   'edition', NEWEST_EDITION, EDITIONS, 'Edition of the rules: budgets, periods, step hints.'
 )
 
+_KEPT = 'what was recorded is kept, and --resume goes on with it.'
 _REQUIRED = ('workload', 'submission_path')
 
 # What absl says in Python's words, and the same in a user's.
@@ -125,8 +126,8 @@ def main() -> None:
       app.run(lambda argv: _run(argv, interrupts), flags_parser=_parse)
     except (Interrupted, KeyboardInterrupt) as error:
       code = error.exit_code if isinstance(error, Interrupted) else 130
-    # Out here, since JAX's compiler does not survive that its frames live on until Python ends.
-    _stop('Interrupted; what was recorded is kept, and --resume goes on with it.', code)
+      streams.complain(f'submission_runner: stopped: Interrupted; {_KEPT}')
+      streams.leave_at_once(code)
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -206,9 +207,8 @@ def _show_log() -> None:
 
 
 def _stop(message: str, code: int) -> NoReturn:
-  kind = 'error' if code in (1, 2) else 'stopped'
   line = ' '.join(message.splitlines())
-  streams.complain(f'submission_runner: {kind}: {line}')
+  streams.complain(f'submission_runner: error: {line}')
   streams.leave(code)
 
 

@@ -182,7 +182,7 @@ def scripted(monkeypatch, *times):
   [
     ((13, 1, 2, 24, 0, 0), 60.0),  # 3 + 1 + 2 busy and 4 idle
     ((10, 0, 0, 30, 10, 0), 0.0),  # waiting for a disk is idle
-    ((20, 0, 0, 20, 0, 10), 100.0),  # guest time is within user time
+    ((20, 0, 0, 30, 0, 10), 50.0),  # guest time is within user time
     ((10, 0, 0, 20, 0, 0), 0.0),  # no time has passed
     ((8, 0, 0, 30, 0, 0), 0.0),  # a counter that went back, as some virtual machines' do
   ],
