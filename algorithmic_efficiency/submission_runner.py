@@ -104,7 +104,6 @@ flags.DEFINE_enum(
   'edition', NEWEST_EDITION, EDITIONS, 'Edition of the rules: budgets, periods, step hints.'
 )
 
-_KEPT = 'what was recorded is kept, and --resume goes on with it.'
 _REQUIRED = ('workload', 'submission_path')
 
 # What absl says in Python's words, and the same in a user's.
@@ -126,7 +125,10 @@ def main() -> None:
       app.run(lambda argv: _run(argv, interrupts), flags_parser=_parse)
     except (Interrupted, KeyboardInterrupt) as error:
       code = error.exit_code if isinstance(error, Interrupted) else 130
-      streams.complain(f'submission_runner: stopped: Interrupted; {_KEPT}')
+      streams.complain(
+        'submission_runner: stopped: Interrupted; what was recorded is kept, '
+        'and --resume goes on with it.'
+      )
       streams.leave_at_once(code)
 
 

@@ -20,7 +20,7 @@ from algorithmic_efficiency.records.run_folder import FINISHED, RunFolder
 
 # `act` decides by the hyperparameter `deed` what goes wrong, in step 5 if nothing else is said.
 DEEDS = """
-import os, pathlib, sys, time
+import atexit, os, pathlib, sys, time
 from algorithmic_efficiency import spec
 
 MARK = pathlib.Path(os.environ.get('MARK', 'mark'))
@@ -82,6 +82,7 @@ ACTING = DEEDS + sub(
 ).replace(
   'return {}',
   """if hyperparameters.deed == 'evaluate':
+    atexit.register(os.abort)  # at the end JAX crashes if a thread of its still compiles
     workload.evaluate = lambda params, state: mark_and_wait()
   return {}""",
 )

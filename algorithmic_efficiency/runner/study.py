@@ -1,40 +1,25 @@
 """This file runs a study: its trials one after another, each into its own record."""
 
-import collections
 import contextlib
-import datetime
 import json
 import logging
-import math
-import random
-import time
-import traceback
 from collections.abc import Generator
 from typing import Any
 
-import numpy as np
-
 from algorithmic_efficiency import frameworks
-from algorithmic_efficiency.errors import MeasurementError, SubmissionError, UsageError
+from algorithmic_efficiency.errors import MeasurementError, UsageError
 from algorithmic_efficiency.hparams import sampling
 from algorithmic_efficiency.records import metadata, packages
-from algorithmic_efficiency.records.recorder import Recorder, to_json
-from algorithmic_efficiency.records.run_folder import FINISHED, TrialFolder
-from algorithmic_efficiency.records.whole_files import write_whole
+from algorithmic_efficiency.records.run_folder import FINISHED
 from algorithmic_efficiency.runner import beside, seeds
-from algorithmic_efficiency.runner.clock import Clock
-from algorithmic_efficiency.runner.interrupts import Interrupted, Interrupts
-from algorithmic_efficiency.runner.progress import Progress
-from algorithmic_efficiency.runner.rules import Rules
+from algorithmic_efficiency.runner.attempt import Attempt, Outcome
+from algorithmic_efficiency.runner.interrupts import Interrupts
 from algorithmic_efficiency.runner.settings import Plan, check_batch_size, claim
-from algorithmic_efficiency.runner.trial import Course, Metrics, Trial, run_trial
 from algorithmic_efficiency.submissions import loader
 from algorithmic_efficiency.telemetry.sample import Telemetry
 from algorithmic_efficiency.workloads.workload import Workload
 
 _log = logging.getLogger(__name__)
-
-Outcome = dict[str, Any]  # what a trial's trial.json holds
 
 
 class Study:
@@ -87,7 +72,7 @@ class Study:
           _log.info(
             'trial %d starts anew; its unfinished record is kept as *.%s.', index + 1, aside
           )
-        outcomes.append(_TrialRun(self, index, point, folder, finish_packages).run())
+        outcomes.append(Attempt(self, index, point, folder, finish_packages).run())
         finish_packages = None  # waited for before the first trial's clock
         # Compiled code goes too, so that every trial pays for its own compilation.
         self.framework.free_memory()
@@ -159,219 +144,6 @@ class Study:
     return beside.start(packages.__name__, str(plan.folder.packages))
 
 
-class _TrialRun:
-  """One trial from its folder to its outcome."""
-
-  def __init__(
-    self, study: Study, index: int, point: Any, folder: TrialFolder, finish_packages: Any
-  ) -> None:
-    self._study = study
-    self._plan = study.plan
-    self._number = index + 1
-    self._point: dict[str, Any] = point or {}
-    self._folder = folder
-    self._finish_packages = finish_packages
-    seed = seeds.derive(study.plan.seed, index)
-    self._seeds = seeds.TrialSeeds(seed, study.framework.keys)
-    self._started = time.time()
-    self._trial = Trial()
-    self._clock = Clock(self._wait)
-    settings = study.plan.settings
-    self._rules = Rules(
-      study.workload,
-      self_tuning=study.plan.self_tuning,
-      max_global_steps=settings.max_global_steps,
-      eval_period_steps=settings.eval_period_steps,
-      goal_counts=settings.data != 'synthetic',
-    )
-    self._progress = self._make_progress()
-    self._static = self._static_columns()
-    self._state: Outcome = {}
-
-  def run(self) -> Outcome:
-    """Trains; the outcome is on disk when this returns or raises."""
-    self._folder.path.mkdir(exist_ok=True)
-    with self._outcome_recorded():
-      self._write_state('running', '')
-      write_whole(self._folder.hparams, json.dumps(self._point, indent=2) + '\n')
-      if self._plan.folder.algoperf:
-        self._write_algoperf_files()
-      _log.info('%s  %s', self._title, self._shown_point())
-      recorder = Recorder(self._folder, self._plan.folder.algoperf)
-      try:
-        self._recorder = recorder
-        reason = self._train()
-      finally:
-        recorder.close()
-      self._write_state('complete', reason)
-    self._progress.clear()
-    _log.info('%s  %s: %s.', self._title, self._state['status'], self._state['reason'])
-    return self._state
-
-  def _train(self) -> str:
-    study, trial, workload = self._study, self._trial, self._study.workload
-    trial.clock, trial.rules = self._clock, self._rules
-    _seed_everything(self._seeds.hidden, study.framework)
-    workload.metrics_logger = self._recorder
-    hyperparameters = self._hyperparameters()
-    trial.params, trial.model_state = workload.init_model_fn(self._seeds.model)
-    trial.param_types = workload.model_params_types
-    study.submission.start(workload, trial, hyperparameters, self._seeds.optimizer)
-    if self._finish_packages is not None:
-      self._finish_packages()
-    study.telemetry.read()  # shares since the last reading count from here
-    course = Course(
-      workload=workload,
-      submission=study.submission,
-      hyperparameters=hyperparameters,
-      seeds=self._seeds,
-      rules=self._rules,
-      clock=self._clock,
-      batch_size=study.batch_size,
-      record=self._record,
-      tick=self._tick,
-    )
-    return run_trial(trial, course)
-
-  def _hyperparameters(self) -> Any:
-    if self._plan.self_tuning:
-      return None
-    return collections.namedtuple('Hyperparameters', self._point)(**self._point)  # pyright: ignore[reportUntypedNamedTuple]
-
-  def _tick(self, trial: Trial, seconds: float) -> None:
-    self._study.interrupts.check()
-    self._progress.tick(trial.global_step, seconds)
-
-  def _record(self, trial: Trial, metrics: Metrics) -> None:
-    """One row on disk; then, if the loss is no number any more, the end of the trial."""
-    with self._study.interrupts.held():
-      times = {
-        'accumulated_submission_time': trial.last_eval_submission_sec,
-        'accumulated_eval_time': self._clock.seconds('evaluation'),
-        'accumulated_logging_time': self._clock.seconds('recording'),
-        'total_duration': self._clock.total_seconds(),
-      }
-      self._recorder.evaluation(self._row(trial, metrics, times))
-    seen = {**metrics, **times, 'score': trial.last_eval_submission_sec}
-    trial.eval_results.append((trial.global_step, seen))
-    self._progress.evaluated(trial.global_step, trial.last_eval_submission_sec, metrics)
-    for name, value in metrics.items():
-      if not math.isfinite(value):
-        raise SubmissionError(f'{name} is {value} at step {trial.global_step:,}')
-
-  def _row(self, trial: Trial, metrics: Metrics, times: dict[str, float]) -> dict[str, Any]:
-    plain = {n: metrics[f'validation/{n}'] for n in ('accuracy', 'loss')
-             if f'validation/{n}' in metrics}  # fmt: skip
-    return {
-      **self._static,
-      **times,
-      'global_step': trial.global_step,
-      'epoch': trial.global_step / self._static['steps_per_epoch'],
-      **plain,
-      **metrics,
-      'goal_reached': trial.goal_reached,
-      'validation_goal_reached': trial.validation_goal_reached,
-      'test_goal_reached': trial.test_goal_reached,
-      **self._study.telemetry.read(),
-    }
-
-  def _static_columns(self) -> dict[str, Any]:
-    plan, workload = self._plan, self._study.workload
-    return {
-      'workload': plan.folder.name,
-      'framework': plan.framework,
-      'run_idx': self._number,
-      'batch_size': self._study.batch_size,
-      **{f'hparam.{name}': value for name, value in self._point.items()},
-      **{f'workload.{name}': value for name, value in workload.properties().items()},
-      'steps_per_epoch': workload.num_train_examples / self._study.batch_size,
-      'global_start_time': self._started,
-      'trial_seed': self._seeds.seed,
-      'rng_seed': plan.seed,
-      'data': plan.settings.data,
-      'edition': plan.settings.edition,
-      **plan.extra,
-    }
-
-  @contextlib.contextmanager
-  def _outcome_recorded(self) -> Generator[None, None, None]:
-    """Writes how the trial ended, whatever happens; a failure of the algorithm ends only it."""
-    interrupts = self._study.interrupts
-    try:
-      try:
-        yield
-      except Exception:
-        interrupts.check()  # foreign code may have made an error of its own of the signal
-        raise
-    except (Interrupted, KeyboardInterrupt) as error:
-      self._progress.clear()
-      why = str(error) or type(error).__name__
-      self._write_state('interrupted', f'{why} at step {self._trial.global_step:,}')
-      raise
-    except MeasurementError as error:
-      self._progress.clear()
-      # Not the algorithm's failure: --resume takes the trial up again.
-      with contextlib.suppress(MeasurementError):  # the disk that refused a row may refuse this
-        self._write_state('interrupted', str(error))
-      raise
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - it may raise anything
-      self._progress.clear()
-      with interrupts.held():
-        self._write_state('failed', self._explain(error))
-        write_whole(self._folder.error, traceback.format_exc())
-
-  def _explain(self, error: BaseException) -> str:
-    if isinstance(error, SubmissionError):
-      return str(error)
-    where = f'after {self._trial.global_step:,} steps'
-    return f'{loader.describe(error, self._plan.submission)} {where}'
-
-  def _write_state(self, status: str, reason: str) -> None:
-    trial, now = self._trial, datetime.datetime.now().isoformat(timespec='microseconds')
-    last = trial.eval_results[-1][1] if trial.eval_results else {}
-    self._state = {
-      'run_idx': self._number,
-      'status': status,
-      'reason': reason,
-      'trial_seed': self._seeds.seed,
-      'hyperparameters': self._point,
-      'global_step': trial.global_step,
-      'goal_reached': trial.goal_reached,
-      'last_evaluation': {k: last[k] for k in ('score', 'validation/loss') if k in last}
-      | {k: v for k, v in last.items() if k.endswith(self._study.workload.target_metric_name)},
-      'seconds': self._clock.accounts(),
-      'datetime': now,
-    }
-    content = to_json(self._state)
-    write_whole(self._folder.state, json.dumps(content, indent=2) + '\n')
-
-  def _write_algoperf_files(self) -> None:
-    content = to_json(self._study.describe())
-    write_whole(self._folder.meta_data(0), json.dumps(content, indent=2) + '\n')
-    flags = vars(self._plan.settings)
-    write_whole(self._folder.flags(0), json.dumps(flags, indent=2) + '\n')
-
-  def _make_progress(self) -> Progress:
-    workload = self._study.workload
-    targets = {'validation': workload.validation_target_value, 'test': workload.test_target_value}
-    name = workload.target_metric_name
-    shown = [f'{split}/{name}' for split, target in targets.items() if target is not None]
-    self._title = f'trial {self._number}/{self._plan.num_trials}'
-    limit = self._plan.settings.max_global_steps
-    return Progress(self._title, self._rules.budget_sec, limit, shown)
-
-  def _shown_point(self) -> str:
-    shown = ', '.join(
-      f'{name} {value:.4g}' if isinstance(value, float) else f'{name} {value}'
-      for name, value in self._point.items()
-    )
-    return f'{shown or "no hyperparameters"}; seed {self._seeds.seed}'
-
-  def _wait(self) -> None:
-    trial = self._trial
-    self._study.framework.wait(trial.params, trial.model_state, trial.optimizer_state)
-
-
 @contextlib.contextmanager
 def _disk_faults_told() -> Generator[None, None, None]:
   """A folder that cannot be made, renamed or removed ends the run with one line."""
@@ -382,10 +154,3 @@ def _disk_faults_told() -> Generator[None, None, None]:
       f'{error.filename!r} cannot be changed ({error.strerror}); '
       'free space or mend the folder, then go on with --resume.'
     ) from error
-
-
-def _seed_everything(seed: int, framework: Any) -> None:
-  """Seeds the state that a submission's own code may draw from without being given a key."""
-  random.seed(seed)
-  np.random.seed(seed)
-  framework.seed(seed)
