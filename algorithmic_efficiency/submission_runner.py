@@ -23,13 +23,14 @@ from typing import Any, NoReturn
 if __name__ == '__main__':
   # Run as a file, the package's own folder comes first on the path; its parent belongs there.
   sys.path[0] = str(Path(__file__).resolve().parents[1])
+  signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback while the imports below run
 
 from absl import app, flags
 from absl import logging as absl_logging
 
 from algorithmic_efficiency.errors import MeasurementError, UsageError
 from algorithmic_efficiency.runner import streams
-from algorithmic_efficiency.runner.interrupts import Interrupted, Interrupts
+from algorithmic_efficiency.runner.interrupts import SIGNALS, Interrupted
 from algorithmic_efficiency.workloads.facts import EDITIONS, NEWEST_EDITION
 
 FLAGS = flags.FLAGS
@@ -117,19 +118,10 @@ _PLAIN_WORDS = {
 def main() -> None:
   """The console command, for all of its spellings."""
   streams.prepare()
-  for signum in (signal.SIGINT, signal.SIGTERM):
-    signal.signal(signum, signal.SIG_DFL)  # outside of `caught` it ends us without a traceback
-  interrupts = Interrupts()
-  with interrupts.caught():
-    try:
-      app.run(lambda argv: _run(argv, interrupts), flags_parser=_parse)
-    except (Interrupted, KeyboardInterrupt) as error:
-      code = error.exit_code if isinstance(error, Interrupted) else 130
-      streams.complain(
-        'submission_runner: stopped: Interrupted; what was recorded is kept, '
-        'and --resume goes on with it.'
-      )
-      streams.leave_at_once(code)
+  for signum in SIGNALS:
+    # No exception: in the middle of a framework's import it could crash it or be lost.
+    signal.signal(signum, lambda number, _: _stop_at_once(128 + number))
+  app.run(_run, flags_parser=_parse)
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -167,7 +159,7 @@ def _own_flags() -> list[flags.Flag]:
   return FLAGS.flags_by_module_id_dict()[id(sys.modules[__name__])]
 
 
-def _run(argv: list[str], interrupts: Interrupts) -> NoReturn:
+def _run(argv: list[str]) -> NoReturn:
   """Runs what the flags say and exits with the run's code."""
   _show_log()
   from algorithmic_efficiency.runner import report, settings
@@ -181,17 +173,15 @@ def _run(argv: list[str], interrupts: Interrupts) -> NoReturn:
     plan = settings.check(settings.Settings(**values))
     from algorithmic_efficiency.runner.study import Study  # once the command is known to be right
 
-    study = Study(plan, interrupts)
+    study = Study(plan)
     report.announce(study)
     outcomes = study.run()
   except UsageError as error:
-    interrupts.check()
     _stop(str(error), 2)
   except MeasurementError as error:
     _stop(str(error), 1)
-  except Exception:
-    interrupts.check()  # a signal in the middle of an import may look like a broken module
-    raise
+  except (Interrupted, KeyboardInterrupt) as error:
+    _stop_at_once(error.exit_code if isinstance(error, Interrupted) else 130)
   report.summarize(study, outcomes)
   streams.leave(1 if any(outcome['status'] == 'failed' for outcome in outcomes) else 0)
 
@@ -212,6 +202,14 @@ def _stop(message: str, code: int) -> NoReturn:
   line = ' '.join(message.splitlines())
   streams.complain(f'submission_runner: error: {line}')
   streams.leave(code)
+
+
+def _stop_at_once(code: int) -> NoReturn:
+  streams.complain(
+    'submission_runner: stopped: Interrupted; what was recorded is kept, '
+    'and --resume goes on with it.'
+  )
+  streams.leave_at_once(code)
 
 
 def _plain(error: flags.Error) -> str:

@@ -8,4 +8,9 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 use_environment jax,pytorch,plots,data,telemetry,dev
 cd "$root"
-python -m pytest "$@"
+if [ $# -gt 0 ]; then
+  python -m pytest "$@"
+else
+  # A worker a core, up to four; a file's tests share what they prepare, so they stay together.
+  python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
+fi

@@ -17,6 +17,7 @@ from wrong_commands import sub
 
 from algorithmic_efficiency.errors import UsageError
 from algorithmic_efficiency.records.run_folder import FINISHED, RunFolder
+from algorithmic_efficiency.runner.interrupts import Interrupted, Interrupts
 
 # `act` decides by the hyperparameter `deed` what goes wrong, in step 5 if nothing else is said.
 DEEDS = """
@@ -307,3 +308,17 @@ def test_a_second_signal_leaves_what_was_recorded(stopped):
 @pytest.mark.parametrize('name', ['at the start', 'at the start by SIGTERM'])
 def test_a_run_stopped_at_the_start_leaves_nothing(name, stopped):
   assert not stopped[name][2].exists()
+
+
+def test_a_signal_in_a_destructor_is_heard_and_shows_no_traceback(capfd):
+  class Hostile:
+    def __del__(self):
+      signal.raise_signal(signal.SIGINT)
+
+  interrupts = Interrupts()
+  with interrupts.caught():
+    hostile = Hostile()
+    del hostile
+    with pytest.raises(Interrupted, match='SIGINT'):
+      interrupts.check()
+  assert capfd.readouterr().err == ''

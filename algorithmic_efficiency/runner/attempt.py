@@ -23,6 +23,7 @@ from algorithmic_efficiency.runner.clock import Clock
 from algorithmic_efficiency.runner.interrupts import Interrupted
 from algorithmic_efficiency.runner.progress import Progress
 from algorithmic_efficiency.runner.rules import Rules
+from algorithmic_efficiency.runner.settings import Plan
 from algorithmic_efficiency.runner.trial import Course, Metrics, Trial, run_trial
 from algorithmic_efficiency.submissions import loader
 
@@ -38,7 +39,7 @@ class Attempt:
     self, study: Any, index: int, point: Any, folder: TrialFolder, finish_packages: Any
   ) -> None:
     self._study = study
-    self._plan = study.plan
+    self._plan: Plan = study.plan
     self._number = index + 1
     self._point: dict[str, Any] = point or {}
     self._folder = folder

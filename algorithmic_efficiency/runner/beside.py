@@ -33,7 +33,7 @@ def start(module: str, *arguments: str) -> Callable[[], str]:
         process.wait()
     if process.returncode:
       last = err.strip().splitlines()[-1] if err.strip() else f'exit code {process.returncode}'
-      raise MeasurementError(f'{module} failed: {last}.')
+      raise MeasurementError(f'{module} failed: {last.rstrip(".")}.')
     return out
 
   return wait

@@ -2,9 +2,12 @@
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Generator
 from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(BaseException):
@@ -41,10 +44,12 @@ class Interrupts:
     if threading.current_thread() is not threading.main_thread():
       yield
       return
-    old = {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    old = {signum: signal.signal(signum, self._handle) for signum in SIGNALS}
+    old_hook, sys.unraisablehook = sys.unraisablehook, _tell_nothing_of_interrupts
     try:
       yield
     finally:
+      sys.unraisablehook = old_hook
       for signum, handler in old.items():
         signal.signal(signum, handler)
 
@@ -70,3 +75,9 @@ class Interrupts:
     self._signum = signum
     if not self._held:
       raise Interrupted(signum)
+
+
+def _tell_nothing_of_interrupts(lost: Any) -> None:
+  """What destructors and the garbage collector lose, `check` finds: no traceback on stderr."""
+  if not isinstance(lost.exc_value, Interrupted):
+    sys.__unraisablehook__(lost)

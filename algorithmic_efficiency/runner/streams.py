@@ -25,11 +25,11 @@ def show(text: str) -> None:
 
 
 def complain(line: str) -> None:
-  """Writes a line to stderr, after what stdout still holds."""
-  with contextlib.suppress(OSError):
+  """Writes a line to stderr, after what stdout still holds; signal handlers may call it too."""
+  with contextlib.suppress(OSError, RuntimeError):  # a signal in the middle of another write
     sys.stdout.flush()
   with contextlib.suppress(OSError):
-    sys.stderr.write(f'{line}\n')
+    os.write(2, f'{line}\n'.encode(errors='backslashreplace'))
 
 
 def leave(code: int) -> NoReturn:
@@ -44,6 +44,6 @@ def leave(code: int) -> NoReturn:
 def leave_at_once(code: int) -> NoReturn:
   """Exits without waiting: JAX's threads that still compile would crash in Python's clean-up."""
   for stream in (sys.stdout, sys.stderr):
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, RuntimeError):
       stream.flush()
   os._exit(code)

@@ -29,7 +29,7 @@ class Study:
   fails, and has then written nothing.
   """
 
-  def __init__(self, plan: Plan, interrupts: Interrupts | None = None) -> None:
+  def __init__(self, plan: Plan) -> None:
     claim(plan)
     self.plan = plan
     settings = plan.settings
@@ -45,12 +45,12 @@ class Study:
     )
     self.batch_size = self._batch_size()
     check_batch_size(plan, self.batch_size)
-    for split in ('train', 'validation', 'test'):
-      self.workload.load(split)
+    self.interrupts = Interrupts()
+    with self.interrupts.caught():
+      for split in ('train', 'validation', 'test'):
+        self.workload.load(split)
     self.points = points()
     self.telemetry = Telemetry()
-    self.interrupts = interrupts or Interrupts()
-    self.interrupts.check()  # an import may have swallowed one
 
   def run(self) -> list[Outcome]:
     """Runs the trials; one that fails does not keep the next from running.
