@@ -175,7 +175,8 @@ def _set_batch_norm(params: torch.nn.Module, update: bool) -> None:
 
   A module remembers the last choice, so that most steps cost one comparison.
   """
-  if getattr(params, '_updates_batch_norm', True) == update:
+  # From __dict__, since a module's own look-up of what it lacks costs microseconds.
+  if params.__dict__.get('_updates_batch_norm', True) == update:
     return
   for module in params.modules():
     if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):

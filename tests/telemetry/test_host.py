@@ -32,6 +32,10 @@ def proc_times():
   return sum(ticks), ticks[3] + ticks[4]
 
 
+def _no_such_folder(path):
+  raise FileNotFoundError(path)
+
+
 def test_memory_is_in_bytes_and_agrees_with_the_kernel():
   columns_read = reader('memory').read()
   kibibytes = dict(line.split(':', 1) for line in proc('meminfo').splitlines())
@@ -67,9 +71,22 @@ def test_the_clock_is_in_megahertz(monkeypatch):
   assert reader('cpu clock').read() == {'cpu.freq.current': 2599.998}
 
 
-def test_disks_are_in_bytes_under_the_names_records_have(monkeypatch):
+def test_disk_bytes_are_those_of_psutil():
+  def sums():
+    disks = psutil.disk_io_counters(nowrap=False)
+    if disks is None:
+      pytest.skip('this machine has no disk statistics')
+    return disks.read_bytes, disks.write_bytes
+
+  before, read, after = sums(), reader('disks').read(), sums()
+  assert before[0] <= read['mem.read_bytes_since_boot'] <= after[0]
+  assert before[1] <= read['mem.write_bytes_since_boot'] <= after[1]
+
+
+def test_disks_are_read_by_psutil_where_proc_has_none(monkeypatch):
   disks = collections.namedtuple('sdiskio', 'read_bytes write_bytes')(1234, 567)
   monkeypatch.setattr(psutil, 'disk_io_counters', lambda **_: disks)
+  monkeypatch.setattr(host.os, 'listdir', _no_such_folder)
   expected = {'mem.read_bytes_since_boot': 1234, 'mem.write_bytes_since_boot': 567}
   assert reader('disks').read() == expected
 
@@ -112,6 +129,7 @@ def raising(error):
 def test_a_reader_that_raises_leaves_its_columns_out_and_no_others(name, error, monkeypatch):
   parts = [reader(name), reader('cpu utilisation')]
   monkeypatch.setattr(psutil, FUNCTIONS[name], raising(error), raising=False)
+  monkeypatch.setattr(host.os, 'listdir', _no_such_folder)  # disks are psutil's only then
   available, reason = parts[0].probe()
   assert (available, reason[:7]) == (False, 'psutil:')
   assert set(sample.Telemetry(parts).read()) == {CPU}
@@ -121,6 +139,7 @@ def test_a_reader_that_raises_leaves_its_columns_out_and_no_others(name, error, 
 def test_a_reader_that_gets_nothing_leaves_its_columns_out(name, monkeypatch):
   parts = [reader(name), reader('cpu utilisation')]
   monkeypatch.setattr(psutil, FUNCTIONS[name], lambda **_: None)
+  monkeypatch.setattr(host.os, 'listdir', _no_such_folder)
   assert parts[0].probe() == (False, 'psutil reports nothing')
   assert set(sample.Telemetry(parts).read()) == {CPU}
 
