@@ -7,6 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+LOWEST, HIGHEST = 0.7, 1.3  # of the ratios drawn in their place; others stand at the edge
 sys.path.insert(0, str(HERE.parent))
 
 import matplotlib.pyplot as plt
@@ -28,13 +29,18 @@ def draw_speed(axes, settings: dict[str, list[dict[str, str]]]) -> None:
     ratios = [float(row['bench']) / float(row['bare']) for row in rows]
     colour = style.COLOURS[setting.split()[1]]
     axes.plot([place] * len(ratios), ratios, 'o', color=colour, alpha=0.5)
+    for ratio in (ratio for ratio in ratios if not LOWEST < ratio < HIGHEST):
+      edge, marker = (HIGHEST, '^') if ratio > 1 else (LOWEST, 'v')
+      axes.plot(place, edge, marker, color=colour, clip_on=False)
+      axes.annotate(f'one run at {ratio:.2f}', (place, edge), ha='center', va='bottom')
     median = statistics.median(ratios)
     axes.plot([place - 0.25, place + 0.25], [median] * 2, color=colour, linewidth=2)
     axes.annotate(f'{median:.2f}', (place + 0.28, median), va='center')
   axes.axhline(1, color='#808080', linewidth=1)
   axes.set_xticks(range(len(settings)), [s.replace(' ', '\n') for s in settings])
   axes.set(ylabel='steps per second, bench over bare loop', xlim=(-0.6, len(settings) - 0.2))
-  axes.set_title('Speed', loc='left')
+  axes.set_ylim(LOWEST, HIGHEST)
+  axes.set_title('Speed', loc='left', pad=18)
 
 
 def draw_start(axes, settings: dict[str, list[dict[str, str]]]) -> None:
@@ -48,7 +54,7 @@ def draw_start(axes, settings: dict[str, list[dict[str, str]]]) -> None:
   axes.set(ylabel='seconds from command to first step')
   axes.set_ylim(0, axes.get_ylim()[1] * 1.15)
   axes.grid(axis='x', visible=False)
-  axes.set_title('Start', loc='left')
+  axes.set_title('Start', loc='left', pad=18)
 
 
 def main() -> None:
