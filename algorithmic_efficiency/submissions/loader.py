@@ -42,7 +42,9 @@ def check_source(path: Path, framework: str, hyperparameters: Iterable[str] | No
   except SyntaxError as error:
     place = f'line {error.lineno}' if error.lineno else 'it'
     return [f'{place} is not Python: {error.msg}']
-  except (ValueError, OSError, RecursionError) as error:
+  except ValueError as error:  # a null byte, before Python 3.11.4
+    return [f'it is not Python: {error}']
+  except (OSError, RecursionError) as error:
     return [f'it cannot be read: {error}']
   return source_checks.find_faults(tree, framework, hyperparameters)
 
