@@ -2,6 +2,7 @@
 
   Exception
   ├── UsageError         the command, a file or a folder it names is wrong: exit code 2
+  │   └── ToldByTheFirst the same, in a process that leaves the telling to the first
   ├── SubmissionError    the submission raised while it trained: its trial failed
   └── MeasurementError   the bench itself could not measure or record: exit code 1
 
@@ -14,6 +15,10 @@ from collections.abc import Iterable
 
 class UsageError(Exception):
   """Something the user can mend before the run starts."""
+
+
+class ToldByTheFirst(UsageError):
+  """Something that the first of several processes tells the user."""
 
 
 class SubmissionError(Exception):

@@ -194,8 +194,16 @@ class Workload(abc.ABC):
     """Whether this parameter belongs to the layer that makes the logits."""
 
   @abc.abstractmethod
-  def init_model_fn(self, rng: RandomState) -> ModelInitState:
-    """Builds the model with weights drawn from `rng`."""
+  def init_model_fn(
+    self,
+    rng: RandomState,
+    dropout_rate: float | None = None,
+    aux_dropout_rate: float | None = None,
+  ) -> ModelInitState:
+    """Builds the model with weights drawn from `rng`.
+
+    `dropout_rate` then holds wherever `model_fn` is given none (API before 0.6.0).
+    """
 
   @abc.abstractmethod
   def model_fn(
@@ -206,8 +214,22 @@ class Workload(abc.ABC):
     mode: ForwardPassMode,
     rng: RandomState,
     update_batch_norm: bool,
+    dropout_rate: float | None = None,
+    use_running_average_bn: bool | None = None,
   ) -> tuple[Tensor, ModelAuxiliaryState]:
-    """The forward pass: (logits, new model_state)."""
+    """The forward pass: (logits, new model_state).
+
+    Args:
+      params: as `init_model_fn` gave them, or updated.
+      augmented_and_preprocessed_input_batch: {'inputs', …}, a batch of the input queue.
+      model_state: batch statistics in JAX; None where a model has none.
+      mode: TRAIN drops out and normalises by the batch.
+      rng: a key for dropout; may be None in evaluation.
+      update_batch_norm: whether the batch statistics are brought up to date.
+      dropout_rate: from 0 to 1; None for the workload's own.
+      use_running_average_bn: normalises by the running statistics (True) or by the batch (False),
+        whatever the mode; None leaves it to the mode.
+    """
 
   @abc.abstractmethod
   def loss_fn(

@@ -28,9 +28,11 @@ if __name__ == '__main__':
 from absl import app, flags
 from absl import logging as absl_logging
 
-from algorithmic_efficiency.errors import MeasurementError, UsageError
+from algorithmic_efficiency.errors import MeasurementError, ToldByTheFirst, UsageError
+from algorithmic_efficiency.frameworks import environment
 from algorithmic_efficiency.runner import streams
 from algorithmic_efficiency.runner.interrupts import SIGNALS, Interrupted
+from algorithmic_efficiency.submissions.conventions import API_NAMES
 from algorithmic_efficiency.workloads.facts import EDITIONS, NEWEST_EDITION
 
 FLAGS = flags.FLAGS
@@ -104,6 +106,19 @@ flags.DEFINE_bool('resume', False, 'Go on with the record that is there: finishe
 flags.DEFINE_enum(
   'edition', NEWEST_EDITION, EDITIONS, 'Edition of the rules: budgets, periods, step hints.'
 )
+flags.DEFINE_enum(
+  'submission_api',
+  'auto',
+  API_NAMES,
+  'What a JAX submission was written for: v05 maps over a leading device axis (jax.pmap), v06 '
+  'compiles with shardings (jax.jit). auto looks into its source.',
+)
+flags.DEFINE_enum(
+  'torch_compile',
+  'auto',
+  ['auto', 'true', 'false'],
+  'Whether PyTorch models are compiled. auto: where it is known to help; metadata.json says why.',
+)
 
 _REQUIRED = ('workload', 'submission_path')
 
@@ -161,7 +176,8 @@ def _own_flags() -> list[flags.Flag]:
 
 def _run(argv: list[str]) -> NoReturn:
   """Runs what the flags say and exits with the run's code."""
-  _show_log()
+  is_first = environment.is_first(FLAGS.framework)
+  _show_log(logging.INFO if is_first else logging.ERROR)
   from algorithmic_efficiency.runner import report, settings
 
   values: dict[str, Any] = {
@@ -170,12 +186,15 @@ def _run(argv: list[str]) -> NoReturn:
   values['record_extra_metadata'] = [*FLAGS.record_extra_metadata, *FLAGS.extra_metadata]
   values['command'] = shlex.join(sys.argv)
   try:
-    plan = settings.check(settings.Settings(**values))
+    plan = _check(settings.Settings(**values), is_first)
     from algorithmic_efficiency.runner.study import Study  # once the command is known to be right
 
     study = Study(plan)
     report.announce(study)
     outcomes = study.run()
+    study.framework.processes.leave()
+  except ToldByTheFirst:
+    streams.leave(2)
   except UsageError as error:
     _stop(str(error), 2)
   except MeasurementError as error:
@@ -186,7 +205,17 @@ def _run(argv: list[str]) -> NoReturn:
   streams.leave(1 if any(outcome['status'] == 'failed' for outcome in outcomes) else 0)
 
 
-def _show_log() -> None:
+def _check(given: Any, is_first: bool) -> Any:
+  """The plan. Of several processes with one command only the first tells what is wrong with it."""
+  from algorithmic_efficiency.runner import settings
+
+  try:
+    return settings.check(given)
+  except UsageError as error:
+    raise error if is_first else ToldByTheFirst(str(error)) from error
+
+
+def _show_log(lowest: int) -> None:
   """Plain lines: what happens goes to stdout, what went wrong to stderr."""
   for stream, level in ((sys.stdout, logging.INFO), (sys.stderr, logging.WARNING)):
     handler = logging.StreamHandler(stream)
@@ -194,7 +223,7 @@ def _show_log() -> None:
     _log.addHandler(handler)
   _log.handlers[0].addFilter(lambda record: record.levelno < logging.WARNING)
   _log.handlers[1].setFormatter(logging.Formatter('warning: %(message)s'))
-  _log.setLevel(logging.INFO)
+  _log.setLevel(lowest)
   _log.propagate = False
 
 

@@ -1,6 +1,7 @@
 """What the tests share: running the command as a user does."""
 
 import csv
+import dataclasses
 import json
 import os
 import subprocess
@@ -19,6 +20,10 @@ POINTS = [
   {'learning_rate': 3e-4, 'one_minus_beta_1': 0.9, 'epsilon': 1e-5},
   {'learning_rate': 5e-3, 'one_minus_beta_1': 0.99, 'epsilon': 1e-3},
 ]
+
+
+# Of the ResNet-18 that has 4 channels where cifar's has 64.
+NARROW_RESNET_PARAMS = 44_622
 
 
 class Command:
@@ -89,3 +94,16 @@ def _processes_find_the_package_and_share_the_machine(tmp_path_factory):
     patch.setenv('PYTHONPATH', str(ROOT), prepend=os.pathsep)
     patch.setenv('OMP_NUM_THREADS', '1')
     yield
+
+
+@pytest.fixture(autouse=True, scope='session')
+def _the_resnet_is_narrow_within_the_tests_own_process():
+  """The full ResNet-18 of cifar takes a CPU seconds a step; commands that tests start have it."""
+  from algorithmic_efficiency.workloads import cifar
+
+  facts = cifar.FACTS
+  cifar.FACTS = dataclasses.replace(
+    facts, model={**facts.model, 'width': 4}, num_params=NARROW_RESNET_PARAMS
+  )
+  yield
+  cifar.FACTS = facts

@@ -141,6 +141,8 @@ def test_the_arguments_of_model_fn_and_loss_fn_are_those_submissions_give():
     'mode',
     'rng',
     'update_batch_norm',
+    'dropout_rate',
+    'use_running_average_bn',
   ]
   loss = inspect.signature(spec.Workload.loss_fn).parameters
   defaults = {n: p.default for n, p in loss.items() if p.default is not p.empty}

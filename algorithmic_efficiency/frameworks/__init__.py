@@ -14,8 +14,13 @@ from algorithmic_efficiency.errors import UsageError
 FRAMEWORKS = {'jax': ('jax', 'flax', 'optax'), 'pytorch': ('torch',)}
 
 
-def load(name: str) -> Any:
-  """The module for 'jax' or 'pytorch', imported now. Raises UsageError if it cannot be had."""
+def load(name: str, device_axis: bool = False) -> Any:
+  """The module for 'jax' or 'pytorch', imported now. Raises UsageError if it cannot be had.
+
+  Args:
+    name: of the framework.
+    device_axis: gives JAX as submissions written for jax.pmap see it.
+  """
   missing = [m for m in FRAMEWORKS[name] if importlib.util.find_spec(m) is None]
   if missing:
     raise UsageError(
@@ -26,7 +31,8 @@ def load(name: str) -> Any:
   try:
     for module in FRAMEWORKS[name]:
       importlib.import_module(module)
-    framework = importlib.import_module(f'{__name__}.on_{name}')
+    framework = importlib.import_module(f'{__name__}.on_{"pmap_" * device_axis}{name}')
+    framework.processes.join()
     framework.num_devices()
   except (ImportError, OSError, RuntimeError, ValueError, AssertionError) as error:
     reason = ''.join(str(error).strip().splitlines()[:1]) or type(error).__name__

@@ -11,11 +11,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from algorithmic_efficiency import jax_sharding_utils, spec
+from algorithmic_efficiency.frameworks import processes_jax as processes  # noqa: F401
 
 NAME = 'jax'
 
 # For code that runs once: on a CPU it compiles in a third of the time, to the same numbers.
 _RUN_ONCE = {'xla_backend_optimization_level': 1}
+
+_compile_seconds = [0.0]
+
+
+def _note_compilation(event: str, duration_secs: float, **_: Any) -> None:
+  if event.startswith('/jax/core/compile/'):
+    _compile_seconds[0] += duration_secs
+
+
+jax.monitoring.register_event_duration_secs_listener(_note_compilation)
 
 # Modules of flax.linen whose `scale` and `bias` are those of a normalisation.
 _NORMS = {'BatchNorm': 'BATCH_NORM', 'LayerNorm': 'LAYER_NORM', 'GroupNorm': 'LAYER_NORM'}
@@ -47,12 +58,17 @@ def keys(numbers: np.ndarray) -> np.ndarray:
 
 
 def place(batch: Any) -> Any:
-  """Puts a batch where the compiled step expects it.
+  """Puts a batch (this process's rows of it) where the compiled step expects it.
 
   With one device numpy arrays stay as they are, since a compiled function moves its arguments
   itself, faster than jax.device_put. With several, the first dimension is split over them.
   """
-  return batch if jax.device_count() == 1 else jax_sharding_utils.shard_along_batch_dim(batch)
+  if jax.device_count() == 1:
+    return batch
+  if jax.process_count() == 1:
+    return jax_sharding_utils.shard_along_batch_dim(batch)
+  sharding = jax_sharding_utils.get_batch_dim_sharding()
+  return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
 
 def place_all(batches: Iterator[Any]) -> Iterator[Any]:
@@ -71,12 +87,22 @@ def init(model: Any, inputs: np.ndarray, seed: int) -> tuple[Any, Any]:
   def build(key: jax.Array) -> Any:
     return model.init({'params': key}, inputs, train=False)
 
-  compiled = jax.jit(build, compiler_options=_RUN_ONCE)
+  sharding = jax_sharding_utils.get_replicate_sharding() if jax.device_count() > 1 else None
+  compiled = jax.jit(build, compiler_options=_RUN_ONCE, out_shardings=sharding)
   variables = dict(compiled(jax.random.PRNGKey(seed)))
   params = variables.pop('params')
-  if jax.device_count() > 1:
-    params, variables = jax_sharding_utils.replicate((params, variables))
   return params, variables
+
+
+def wrap(params: Any, model_state: Any, compiled: bool) -> tuple[Any, Any]:
+  """The parameters and model state as submissions get them: as they are."""
+  del compiled  # a submission compiles its own step
+  return params, model_state
+
+
+def unwrap(params: Any, model_state: Any) -> tuple[Any, Any]:
+  """What `wrap` was given; evaluations look at these."""
+  return params, model_state
 
 
 def apply(
@@ -87,15 +113,21 @@ def apply(
   mode: spec.ForwardPassMode,
   rng: Any,
   update_batch_norm: bool,
+  dropout_rate: Any = 0.0,
+  use_running_average_bn: bool | None = None,
 ) -> tuple[Any, Any]:
   """The forward pass: (logits, new model state)."""
   train = mode == spec.ForwardPassMode.TRAIN
-  variables = {'params': params, **(model_state or {})}
   rngs = {'dropout': rng} if train and rng is not None else None
-  if not (train and model_state):
-    return model.apply(variables, inputs, train=train, rngs=rngs), model_state
-  # A training pass of flax's batch norm writes its statistics; whoever wants the old keeps them.
-  logits, new = model.apply(variables, inputs, train=train, rngs=rngs, mutable=list(model_state))
+  settings = {'train': train, 'dropout_rate': dropout_rate}
+  if not model_state:
+    return model.apply({'params': params}, inputs, rngs=rngs, **settings), model_state
+  variables = {'params': params, **model_state}
+  settings['use_running_average_bn'] = use_running_average_bn
+  if not train if use_running_average_bn is None else use_running_average_bn:
+    return model.apply(variables, inputs, rngs=rngs, **settings), model_state
+  # Flax's batch norm writes its statistics as it goes; whoever wants the old keeps them.
+  logits, new = model.apply(variables, inputs, rngs=rngs, mutable=list(model_state), **settings)
   return logits, new if update_batch_norm else model_state
 
 
@@ -128,9 +160,20 @@ def activate(loss_type: spec.LossType, logits: Any) -> Any:
 
 
 def predictor(predict: Callable[..., Any]) -> Callable[..., Any]:
-  """`predict(params, model_state, batch)` compiled for evaluations; gives numpy arrays."""
-  compiled = jax.jit(predict)
-  return lambda *arguments: jax.device_get(compiled(*arguments))
+  """`predict(params, model_state, batch)` compiled for evaluations; gives numpy arrays.
+
+  Of several processes each gets the rows of its own devices.
+  """
+  if jax.process_count() == 1:
+    compiled = jax.jit(predict)
+    return lambda *arguments: jax.device_get(compiled(*arguments))
+  compiled = jax.jit(predict, out_shardings=jax_sharding_utils.get_batch_dim_sharding())
+  return lambda *arguments: jax.tree.map(_own_rows, compiled(*arguments))
+
+
+def _own_rows(array: jax.Array) -> np.ndarray:
+  shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start)
+  return np.concatenate([shard.data for shard in shards])
 
 
 def param_shapes(params: Any) -> Any:
@@ -146,6 +189,16 @@ def param_types(params: Any) -> Any:
 def num_params(params: Any) -> int:
   """Trained numbers in the model."""
   return sum(x.size for x in jax.tree.leaves(params))
+
+
+def compile_does_not_help() -> str:
+  """JAX's models are compiled by the submission, with its step."""
+  return 'a submission compiles its own step'
+
+
+def compile_seconds() -> float:
+  """Spent on tracing, lowering and compiling in this process so far."""
+  return _compile_seconds[0]
 
 
 def free_memory() -> None:

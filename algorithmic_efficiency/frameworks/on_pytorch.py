@@ -4,6 +4,9 @@ A model is a torch.nn.Module and is itself the parameter container.
 """
 
 import gc
+import importlib.util
+import inspect
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,32 +15,35 @@ import torch
 from torch.nn import functional
 
 from algorithmic_efficiency import spec
-from algorithmic_efficiency.errors import UsageError
+from algorithmic_efficiency.frameworks import processes_pytorch as processes
 from algorithmic_efficiency.pytorch_utils import pytorch_setup
 
 NAME = 'pytorch'
 
-_USE_DDP, _, DEVICE, _ = pytorch_setup()
+_, _, DEVICE, _ = pytorch_setup()
 
 _NORMS = {
   torch.nn.modules.batchnorm._BatchNorm: 'BATCH_NORM',
   torch.nn.LayerNorm: 'LAYER_NORM',
   torch.nn.GroupNorm: 'LAYER_NORM',
 }
+_DDP = torch.nn.parallel.DistributedDataParallel
+# Its flag had another name before PyTorch 2.13.
+_SYNC_BUFFERS = 'forward_sync_buffers'
+if _SYNC_BUFFERS not in inspect.signature(_DDP.__init__).parameters:
+  _SYNC_BUFFERS = 'broadcast_buffers'
 _CONVOLUTIONS = torch.nn.modules.conv._ConvNd
 
 
 def num_devices() -> int:
-  """Devices a batch is split over."""
-  if _USE_DDP:
-    raise UsageError('Several PyTorch processes are not supported; start without torchrun.')
-  return 1
+  """Devices a batch is split over: every process has one."""
+  return processes.count()
 
 
 def describe_devices() -> str:
   """One line for people: '1 x cpu'."""
   name = torch.cuda.get_device_name(DEVICE) if DEVICE.type == 'cuda' else 'cpu'
-  return f'1 x {name}'
+  return f'{num_devices()} x {name}'
 
 
 def seed(seed: int) -> None:
@@ -54,7 +60,10 @@ def keys(numbers: np.ndarray) -> list[Any]:
 
 
 def place(batch: Any) -> Any:
-  """Puts a batch of numpy arrays on the device; whole numbers become int64, as losses want them."""
+  """Puts a batch (this process's rows of it) on the device.
+
+  Whole numbers become int64, as losses want them.
+  """
   return {name: _tensor(array) for name, array in batch.items()}
 
 
@@ -80,6 +89,24 @@ def init(model: Any, inputs: np.ndarray, seed: int) -> tuple[Any, Any]:
   return model().to(DEVICE), None
 
 
+def wrap(params: Any, model_state: Any, compiled: bool) -> tuple[Any, Any]:
+  """The module as submissions get it: in DistributedDataParallel if there are several processes.
+
+  And compiled by torch.compile, if so asked. Buffers are not broadcast: batch norm keeps the same
+  statistics on every process.
+  """
+  if processes.count() > 1:
+    devices = [DEVICE] if DEVICE.type == 'cuda' else None
+    options: dict[str, Any] = {'device_ids': devices, _SYNC_BUFFERS: False}
+    params = _DDP(params, **options)
+  return torch.compile(params) if compiled else params, model_state
+
+
+def unwrap(params: Any, model_state: Any) -> tuple[Any, Any]:
+  """What `wrap` was given; evaluations look at these."""
+  return _bare(params), model_state
+
+
 def apply(
   model: Any,
   params: Any,
@@ -88,17 +115,25 @@ def apply(
   mode: spec.ForwardPassMode,
   rng: Any,
   update_batch_norm: bool,
+  dropout_rate: Any = 0.0,
+  use_running_average_bn: bool | None = None,
 ) -> tuple[Any, Any]:
   """The forward pass: (logits, None). Batch statistics live in the module; updated if asked for."""
   del model, rng
   train = mode == spec.ForwardPassMode.TRAIN
   if params.training != train:
     params.train(train)
+  bare = _bare(params)
   if train:
-    _set_batch_norm(params, update_batch_norm)
-    return params(inputs), model_state
-  with torch.no_grad():
-    return params(inputs), model_state
+    _set_batch_norm(bare, update_batch_norm)
+  layers = [] if use_running_average_bn is None else _batch_norms(bare)
+  for layer in layers:
+    layer.training = not use_running_average_bn
+  with torch.set_grad_enabled(train and torch.is_grad_enabled()):
+    logits = params(inputs, dropout_rate=dropout_rate)
+  for layer in layers:
+    layer.training = train
+  return logits, model_state
 
 
 def loss(
@@ -138,14 +173,15 @@ def predictor(predict: Callable[..., Any]) -> Callable[..., Any]:
 
 def param_shapes(params: Any) -> Any:
   """Name to ShapeTuple."""
-  return {name: spec.ShapeTuple(tuple(p.shape)) for name, p in params.named_parameters()}
+  return {name: spec.ShapeTuple(tuple(p.shape)) for name, p in _bare(params).named_parameters()}
 
 
 def param_types(params: Any) -> Any:
   """Name to ParameterType, told by the module that holds the parameter."""
-  modules = dict(params.named_modules())
+  bare = _bare(params)
+  modules = dict(bare.named_modules())
   types: dict[str, spec.ParameterType] = {}
-  for name, _ in params.named_parameters():
+  for name, _ in bare.named_parameters():
     module, _, leaf = name.rpartition('.')
     types[name] = _param_type(modules[module], leaf)
   return types
@@ -156,8 +192,27 @@ def num_params(params: Any) -> int:
   return sum(p.numel() for p in params.parameters())
 
 
+def compile_does_not_help() -> str:
+  """Why torch.compile is not used here by default; '' where it is."""
+  if DEVICE.type == 'cpu':
+    return 'on a CPU it takes longer than it saves'
+  if importlib.util.find_spec('triton') is None:
+    return 'it needs triton, which is not installed'
+  return ''
+
+
+def compile_seconds() -> float:
+  """Spent by torch.compile in this process so far."""
+  dynamo = sys.modules.get('torch._dynamo.utils')  # there once something has been compiled
+  if dynamo is None:
+    return 0.0
+  return dynamo.calculate_time_spent().get('total_wall_time', 0.0)
+
+
 def free_memory() -> None:
-  """Gives cached device memory back between trials."""
+  """Gives cached device memory back between trials, and lets go of compiled code."""
+  if 'torch._dynamo' in sys.modules:
+    torch.compiler.reset()
   gc.collect()
   if DEVICE.type == 'cuda':
     torch.cuda.empty_cache()
@@ -170,6 +225,21 @@ def _tensor(array: np.ndarray) -> torch.Tensor:
   return tensor if DEVICE.type == 'cpu' else tensor.to(DEVICE, non_blocking=True)
 
 
+def _bare(params: torch.nn.Module) -> torch.nn.Module:
+  """The module itself, without what torch.compile and DistributedDataParallel put around it."""
+  while True:
+    inside = params._modules.get('_orig_mod') or (
+      params._modules.get('module') if isinstance(params, _DDP) else None
+    )
+    if inside is None:
+      return params
+    params = inside
+
+
+def _batch_norms(params: torch.nn.Module) -> list[Any]:
+  return [m for m in params.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+
+
 def _set_batch_norm(params: torch.nn.Module, update: bool) -> None:
   """Lets batch norm layers update their running statistics, or not.
 
@@ -178,9 +248,8 @@ def _set_batch_norm(params: torch.nn.Module, update: bool) -> None:
   # From __dict__, since a module's own look-up of what it lacks costs microseconds.
   if params.__dict__.get('_updates_batch_norm', True) == update:
     return
-  for module in params.modules():
-    if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-      module.track_running_stats = update
+  for layer in _batch_norms(params):
+    layer.track_running_stats = update
   params._updates_batch_norm = update  # type: ignore[assignment]
 
 

@@ -79,6 +79,11 @@ SETTINGS = (
   ),
   Column('accumulated_eval_time', 's', 'time spent in evaluations, this one included'),
   Column('accumulated_logging_time', 's', 'time spent recording, this row not included'),
+  Column(
+    'accumulated_compile_time',
+    's',
+    'time the framework spent compiling in this trial, in whichever account it fell',
+  ),
   Column('total_duration', 's', 'time since the trial started'),
   Column(
     'trial_seed',
@@ -145,6 +150,10 @@ METADATA = (
   Column('gpu_count', '', 'GPUs the driver knows'),
   Column('gpu_driver', '', 'version of the driver'),
   Column('num_devices', '', 'devices the run trained on'),
+  Column('num_processes', '', 'processes the run trained in'),
+  Column('submission_api', '', 'v05 (pmap) or v06 (jit): what a JAX submission was written for'),
+  Column('torch_compile', '', 'whether PyTorch models were compiled'),
+  Column('torch_compile_reason', '', 'why they were not, or who asked'),
   Column('workload.<property>', '', 'a property of the workload; times in seconds'),
   EXTRA,
 )

@@ -19,6 +19,7 @@ from algorithmic_efficiency.records.recorder import Recorder, to_json
 from algorithmic_efficiency.records.run_folder import TrialFolder
 from algorithmic_efficiency.records.whole_files import write_whole
 from algorithmic_efficiency.runner import seeds
+from algorithmic_efficiency.runner.agreement import Agreement
 from algorithmic_efficiency.runner.clock import Clock
 from algorithmic_efficiency.runner.interrupts import Interrupted
 from algorithmic_efficiency.runner.progress import Progress
@@ -26,6 +27,7 @@ from algorithmic_efficiency.runner.rules import Rules
 from algorithmic_efficiency.runner.settings import Plan
 from algorithmic_efficiency.runner.trial import Course, Metrics, Trial, run_trial
 from algorithmic_efficiency.submissions import loader
+from algorithmic_efficiency.submissions.conventions import DEVICE_AXIS
 
 _log = logging.getLogger(__name__)
 
@@ -44,10 +46,11 @@ class Attempt:
     self._point: dict[str, Any] = point or {}
     self._folder = folder
     self._finish_packages = finish_packages
+    self._writes: bool = study.is_first  # the others of several processes leave no record
     seed = seeds.derive(study.plan.seed, index)
     self._seeds = seeds.TrialSeeds(seed, study.framework.keys)
     self._started = time.time()
-    self._trial = Trial()
+    self._trial = Trial(alone=study.framework.processes.count() == 1)
     self._clock = Clock(self._wait)
     settings = study.plan.settings
     self._rules = Rules(
@@ -59,35 +62,48 @@ class Attempt:
     )
     self._progress = self._make_progress()
     self._static = self._static_columns()
+    self._compiled_before: float = study.framework.compile_seconds()
     self._state: Outcome = {}
 
   def run(self) -> Outcome:
     """Trains; the outcome is on disk when this returns or raises."""
-    self._folder.path.mkdir(exist_ok=True)
     with self._outcome_recorded():
-      self._write_state('running', '')
-      write_whole(self._folder.hparams, json.dumps(self._point, indent=2) + '\n')
-      if self._plan.folder.algoperf:
-        self._write_algoperf_files()
-      _log.info('%s  %s', self._title, self._shown_point())
-      recorder = Recorder(self._folder, self._plan.folder.algoperf)
-      try:
-        self._recorder = recorder
+      with self._open_record() as self._recorder:
+        _log.info('%s  %s', self._title, self._shown_point())
         reason = self._train()
-      finally:
-        recorder.close()
       self._write_state('complete', reason)
     self._progress.clear()
     _log.info('%s  %s: %s.', self._title, self._state['status'], self._state['reason'])
     return self._state
 
+  @contextlib.contextmanager
+  def _open_record(self) -> Generator[Recorder | None, None, None]:
+    if not self._writes:
+      yield None
+      return
+    self._folder.path.mkdir(exist_ok=True)
+    self._write_state('running', '')
+    write_whole(self._folder.hparams, json.dumps(self._point, indent=2) + '\n')
+    if self._plan.folder.algoperf:
+      self._write_algoperf_files()
+    recorder = Recorder(self._folder, self._plan.folder.algoperf)
+    try:
+      yield recorder
+    finally:
+      recorder.close()
+
   def _train(self) -> str:
     study, trial, workload = self._study, self._trial, self._study.workload
     trial.clock, trial.rules = self._clock, self._rules
-    _seed_everything(self._seeds.hidden, study.framework)
+    # Each process has hidden state of its own: their shares of a batch drop out different units.
+    index = study.framework.processes.index()
+    hidden = seeds.derive(self._seeds.hidden, index) if index else self._seeds.hidden
+    _seed_everything(hidden, study.framework)
     workload.metrics_logger = self._recorder
     hyperparameters = self._hyperparameters()
-    trial.params, trial.model_state = workload.init_model_fn(self._seeds.model)
+    trial.params, trial.model_state = workload.init_model_fn(
+      self._seeds.model, **self._dropout_at_init()
+    )
     trial.param_types = workload.model_params_types
     study.submission.start(workload, trial, hyperparameters, self._seeds.optimizer)
     if self._finish_packages is not None:
@@ -100,6 +116,7 @@ class Attempt:
       seeds=self._seeds,
       rules=self._rules,
       clock=self._clock,
+      agreement=Agreement(study.framework.processes),
       batch_size=study.batch_size,
       record=self._record,
       tick=self._tick,
@@ -110,6 +127,12 @@ class Attempt:
     if self._plan.self_tuning:
       return None
     return collections.namedtuple('Hyperparameters', self._point)(**self._point)  # pyright: ignore[reportUntypedNamedTuple]
+
+  def _dropout_at_init(self) -> dict[str, Any]:
+    """The dropout that submissions of the older generation leave to the bench to set."""
+    if self._plan.framework == 'jax' and self._plan.api != DEVICE_AXIS:
+      return {}
+    return {n: self._point[n] for n in ('dropout_rate', 'aux_dropout_rate') if n in self._point}
 
   def _tick(self, trial: Trial, seconds: float) -> None:
     self._study.interrupts.check()
@@ -124,7 +147,9 @@ class Attempt:
         'accumulated_logging_time': self._clock.seconds('recording'),
         'total_duration': self._clock.total_seconds(),
       }
-      self._recorder.evaluation(self._row(trial, metrics, times))
+      times = self._study.framework.processes.share(times)  # submissions may decide by them
+      if self._recorder is not None:
+        self._recorder.evaluation(self._row(trial, metrics, times))
     seen = {**metrics, **times, 'score': trial.last_eval_submission_sec}
     trial.eval_results.append((trial.global_step, seen))
     self._progress.evaluated(trial.global_step, trial.last_eval_submission_sec, metrics)
@@ -138,6 +163,7 @@ class Attempt:
     return {
       **self._static,
       **times,
+      'accumulated_compile_time': self._study.framework.compile_seconds() - self._compiled_before,
       'global_step': trial.global_step,
       'epoch': trial.global_step / self._static['steps_per_epoch'],
       **plain,
@@ -191,7 +217,18 @@ class Attempt:
       self._progress.clear()
       with interrupts.held():
         self._write_state('failed', self._explain(error))
-        write_whole(self._folder.error, traceback.format_exc())
+        if self._writes:
+          write_whole(self._folder.error, traceback.format_exc())
+      self._end_if_others_wait(error)
+
+  def _end_if_others_wait(self, error: BaseException) -> None:
+    """An error that may be this process's alone ends the run: the others wait for it in vain."""
+    processes = self._study.framework.processes
+    if processes.count() > 1 and not isinstance(error, SubmissionError):
+      raise MeasurementError(
+        f'Process {processes.index()} of {processes.count()} failed in {self._title}: '
+        f'{self._explain(error)}; mend it, then go on with --resume.'
+      ) from error
 
   def _explain(self, error: BaseException) -> str:
     if isinstance(error, SubmissionError):
@@ -216,7 +253,8 @@ class Attempt:
       'datetime': now,
     }
     content = to_json(self._state)
-    write_whole(self._folder.state, json.dumps(content, indent=2) + '\n')
+    if self._writes:
+      write_whole(self._folder.state, json.dumps(content, indent=2) + '\n')
 
   def _write_algoperf_files(self) -> None:
     content = to_json(self._study.describe())
@@ -231,7 +269,7 @@ class Attempt:
     shown = [f'{split}/{name}' for split, target in targets.items() if target is not None]
     self._title = f'trial {self._number}/{self._plan.num_trials}'
     limit = self._plan.settings.max_global_steps
-    return Progress(self._title, self._rules.budget_sec, limit, shown)
+    return Progress(self._title, self._rules.budget_sec, limit, shown, quiet=not self._writes)
 
   def _shown_point(self) -> str:
     shown = ', '.join(

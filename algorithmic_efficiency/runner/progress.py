@@ -19,6 +19,7 @@ class Progress:
     budget_sec: submission time the trial may use.
     max_global_steps: steps it may use, or None; the bar shows whichever is nearer its end.
     targets: the metrics with a target, for the evaluation lines.
+    quiet: draws no live line.
   """
 
   def __init__(
@@ -27,12 +28,13 @@ class Progress:
     budget_sec: float,
     max_global_steps: int | None,
     targets: list[str],
+    quiet: bool = False,
   ) -> None:
     self._title = title
     self._budget_sec = budget_sec
     self._max_steps = max_global_steps
     self._targets = targets
-    self._live = sys.stdout.isatty()
+    self._live = sys.stdout.isatty() and not quiet
     self._pause = _REDRAW_SEC if self._live else _PLAIN_SEC
     self._next = self._pause
     self._last_step, self._last_sec = 0, 0.0

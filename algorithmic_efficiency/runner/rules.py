@@ -79,6 +79,12 @@ class Rules:
       return trial.global_step % self._period_steps == 0
     return submission_sec - trial.last_eval_submission_sec >= self._period_sec
 
+  def next_decision_sec(self, trial: Any) -> float:
+    """The submission time at which time next decides something: an evaluation, or the end."""
+    if self._period_steps is not None:
+      return self.budget_sec
+    return min(self.budget_sec, trial.last_eval_submission_sec + self._period_sec)
+
   def may_evaluate(self, submission_sec: float) -> bool:
     """Whether an evaluation that is due is made; `submission_sec` after prepare_for_eval."""
     return submission_sec < self.budget_sec or self._edition.evaluates_over_budget

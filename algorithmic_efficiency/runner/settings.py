@@ -11,7 +11,7 @@ from algorithmic_efficiency.errors import UsageError
 from algorithmic_efficiency.hparams import search_space
 from algorithmic_efficiency.records import metadata
 from algorithmic_efficiency.records.run_folder import RunFolder
-from algorithmic_efficiency.submissions import loader
+from algorithmic_efficiency.submissions import conventions, loader
 from algorithmic_efficiency.workloads import registry
 
 
@@ -40,6 +40,8 @@ class Settings:
   overwrite: bool
   resume: bool
   edition: str
+  submission_api: str
+  torch_compile: str
   command: str
 
 
@@ -53,6 +55,7 @@ class Plan:
     framework: 'jax' or 'pytorch'.
     folder: where the record goes.
     submission: the submission's file.
+    api: the generation of the API that it was written for.
     data_dir: where the data lies or is to be downloaded to.
     space: the search space's file and content; None under self-tuning.
     trials: the indices to run, from 0.
@@ -66,6 +69,7 @@ class Plan:
   framework: str
   folder: RunFolder
   submission: Path
+  api: str
   data_dir: Path | None
   space_path: Path | None
   space: search_space.SearchSpace | None
@@ -117,6 +121,7 @@ def check(settings: Settings) -> Plan:
     framework=framework,
     folder=folder,
     submission=submission,
+    api=conventions.find(submission, framework, settings.submission_api),
     data_dir=_path('data_dir', settings.data_dir),
     space_path=_path('tuning_search_space', settings.tuning_search_space),
     space=space,

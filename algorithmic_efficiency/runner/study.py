@@ -1,13 +1,15 @@
 """This file runs a study: its trials one after another, each into its own record."""
 
 import contextlib
+import dataclasses
 import json
 import logging
-from collections.abc import Generator
-from typing import Any
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple
 
 from algorithmic_efficiency import frameworks
-from algorithmic_efficiency.errors import MeasurementError, UsageError
+from algorithmic_efficiency.errors import MeasurementError, ToldByTheFirst, UsageError
+from algorithmic_efficiency.frameworks import environment
 from algorithmic_efficiency.hparams import sampling
 from algorithmic_efficiency.records import metadata, packages
 from algorithmic_efficiency.records.run_folder import FINISHED
@@ -16,10 +18,18 @@ from algorithmic_efficiency.runner.attempt import Attempt, Outcome
 from algorithmic_efficiency.runner.interrupts import Interrupts
 from algorithmic_efficiency.runner.settings import Plan, check_batch_size, claim
 from algorithmic_efficiency.submissions import loader
+from algorithmic_efficiency.submissions.conventions import DEVICE_AXIS
 from algorithmic_efficiency.telemetry.sample import Telemetry
 from algorithmic_efficiency.workloads.workload import Workload
 
 _log = logging.getLogger(__name__)
+
+
+class Compilation(NamedTuple):
+  """Whether a model is compiled, and the reason where that needs one."""
+
+  chosen: bool
+  reason: str
 
 
 class Study:
@@ -30,25 +40,35 @@ class Study:
   """
 
   def __init__(self, plan: Plan) -> None:
-    claim(plan)
     self.plan = plan
     settings = plan.settings
-    points = self._start_sampling()
-    self.framework = frameworks.load(plan.framework)
-    self.submission = loader.load(plan.submission)
+    if _is_alone(plan.framework):
+      claim(plan)
+      points = self._start_sampling()  # beside the import of the framework
+      self.framework = frameworks.load(plan.framework, plan.api == DEVICE_AXIS)
+      self.is_first = True
+    else:
+      self.framework = frameworks.load(plan.framework, plan.api == DEVICE_AXIS)
+      self.is_first = self.framework.processes.index() == 0
+      self._first_then_all(lambda: claim(plan) if self.is_first else None)
+      seed = self.framework.processes.share(plan.seed)
+      self.plan = plan = dataclasses.replace(plan, seed=seed)
+      points = self._start_sampling()
+    self.submission = loader.load(plan.submission, plan.api, plan.framework)
+    self.compiles = self._compiles()
     self.workload = Workload(
       plan.found,
       self.framework,
       settings.edition,
       plan.data_dir,
       plan.seed if settings.data == 'synthetic' else None,
+      self.compiles.chosen,
     )
     self.batch_size = self._batch_size()
-    check_batch_size(plan, self.batch_size)
+    self._first_then_all(lambda: check_batch_size(plan, self.batch_size))
     self.interrupts = Interrupts()
     with self.interrupts.caught():
-      for split in ('train', 'validation', 'test'):
-        self.workload.load(split)
+      self._first_then_all(self._load_data)  # one process downloads, the others find it there
     self.points = points()
     self.telemetry = Telemetry()
 
@@ -62,12 +82,12 @@ class Study:
       finish_packages = self._open_record()
       for index, point in zip(self.plan.trials, self.points, strict=True):
         folder = self.plan.folder.trial(index)
-        before = folder.read_state()
+        before = self._of_the_first(folder.read_state)
         if before is not None and before['status'] in FINISHED:
           _log.info('trial %d is %s already; skipped.', index + 1, before['status'])
           outcomes.append(before)
           continue
-        aside = folder.set_aside()
+        aside = folder.set_aside() if self.is_first else None
         if aside:
           _log.info(
             'trial %d starts anew; its unfinished record is kept as *.%s.', index + 1, aside
@@ -96,12 +116,51 @@ class Study:
       'batch_size': self.batch_size,
       'data_source': self.workload.data_source(),
       'num_devices': self.framework.num_devices(),
+      'num_processes': self.framework.processes.count(),
+      'submission_api': plan.api if plan.framework == 'jax' else None,
+      'torch_compile': self.compiles.chosen if plan.framework == 'pytorch' else None,
+      'torch_compile_reason': self.compiles.reason or None,
       **metadata.describe_machine(),
       **self.telemetry.describe(),
       **{f'workload.{name}': value for name, value in self.workload.properties().items()},
       **plan.extra,
     }
     return {key: value for key, value in content.items() if value is not None}
+
+  def _first_then_all(self, action: Callable[[], None]) -> None:
+    """Does it in the first process and then in the others, or tells all what went wrong there."""
+    processes = self.framework.processes
+    problem = None
+    if self.is_first:
+      try:
+        action()
+      except UsageError as error:
+        if processes.count() == 1:
+          raise
+        problem = str(error)
+    problem = processes.share(problem)
+    if problem is not None:
+      raise UsageError(problem) if self.is_first else ToldByTheFirst(problem)
+    if not self.is_first:
+      action()
+
+  def _of_the_first(self, read: Callable[[], Any]) -> Any:
+    """What the first process reads, in all of them."""
+    return self.framework.processes.share(read() if self.is_first else None)
+
+  def _load_data(self) -> None:
+    for split in ('train', 'validation', 'test'):
+      self.workload.load(split)
+
+  def _compiles(self) -> Compilation:
+    """Whether torch.compile is used, and why not."""
+    asked = self.plan.settings.torch_compile
+    if self.plan.framework != 'pytorch':
+      return Compilation(False, '')
+    if asked != 'auto':
+      return Compilation(asked == 'true', f'--torch_compile={asked}')
+    reason = self.plan.found.facts.torch_compile_off or self.framework.compile_does_not_help()
+    return Compilation(not reason, reason)
 
   def _start_sampling(self) -> Any:
     """Draws the points beside the framework's import; the returned function waits for them."""
@@ -134,6 +193,8 @@ class Study:
 
   def _open_record(self) -> Any:
     plan = self.plan
+    if not self.is_first:
+      return None
     if plan.settings.overwrite:
       plan.folder.clear()
     plan.folder.make()
@@ -142,6 +203,13 @@ class Study:
     if plan.folder.packages.exists():
       return None
     return beside.start(packages.__name__, str(plan.folder.packages))
+
+
+def _is_alone(framework: str) -> bool:
+  try:
+    return environment.this_process(framework).count == 1
+  except ValueError as error:
+    raise UsageError(f"The launcher's variables make no sense: {error}; mend them.") from error
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from algorithmic_efficiency.runner.agreement import Agreement
 from algorithmic_efficiency.runner.clock import Clock
 from algorithmic_efficiency.runner.rules import Rules
 from algorithmic_efficiency.runner.seeds import TrialSeeds
@@ -23,7 +24,9 @@ class Trial:
     eval_results: (global_step, metrics) of every evaluation, as submissions see them.
     validation_goal_reached, test_goal_reached: met once, met for good.
     training_complete: the submission has ended training.
+    submission_sec: submission time after the last step, as all processes agree on it.
     last_eval_submission_sec: submission time at the last evaluation.
+    alone: no other process takes part.
   """
 
   params: Any = None
@@ -35,7 +38,9 @@ class Trial:
   validation_goal_reached: bool = False
   test_goal_reached: bool = False
   training_complete: bool = False
+  submission_sec: float = 0.0
   last_eval_submission_sec: float = 0.0
+  alone: bool = True
   clock: Clock | None = None
   rules: Rules | None = None
 
@@ -48,6 +53,12 @@ class Trial:
     """What a submission may know about the run; the API's keys, times in seconds."""
     assert self.clock is not None and self.rules is not None
     spent = self.clock.seconds('submission')
+    evaluating, recording = self.clock.seconds('evaluation'), self.clock.seconds('recording')
+    if not self.alone:  # what all processes know alike: the last step's, and the last evaluation's
+      last = self.eval_results[-1][1] if self.eval_results else {}
+      spent = self.submission_sec
+      evaluating = last.get('accumulated_eval_time', 0.0)
+      recording = last.get('accumulated_logging_time', 0.0)
     return {
       'validation_goal_reached': self.validation_goal_reached,
       'test_goal_reached': self.test_goal_reached,
@@ -55,8 +66,8 @@ class Trial:
       'last_eval_time': self.last_eval_submission_sec,
       'training_complete': self.training_complete,
       'accumulated_submission_time': spent,
-      'accumulated_eval_time': self.clock.seconds('evaluation'),
-      'accumulated_logging_time': self.clock.seconds('recording'),
+      'accumulated_eval_time': evaluating,
+      'accumulated_logging_time': recording,
       'last_step_end_time': self.clock.total_seconds(),
     }
 
@@ -74,6 +85,7 @@ class Course:
   batch_size: int
   record: Callable[[Trial, Metrics], None]
   tick: Callable[[Trial, float], None]
+  agreement: Agreement = field(default_factory=Agreement)
 
 
 def run_trial(trial: Trial, course: Course) -> str:
@@ -83,11 +95,11 @@ def run_trial(trial: Trial, course: Course) -> str:
   the clock is off the submission while they run.
   """
   workload, submission, clock = course.workload, course.submission, course.clock
-  rules, hyperparameters = course.rules, course.hyperparameters
+  rules, hyperparameters, agreement = course.rules, course.hyperparameters, course.agreement
   queue = workload.training_queue(course.seeds.data, course.batch_size, trial.global_step)
   with clock.charge('submission'):
-    seconds = clock.seconds('submission')
-    while not (reason := rules.reason_to_stop(trial, seconds)):
+    trial.submission_sec = agreement.slowest(trial.global_step, clock.seconds('submission'))
+    while not (reason := rules.reason_to_stop(trial, trial.submission_sec)):
       select_rng, update_rng, prepare_rng = course.seeds.of_step(trial.global_step)
       batch = submission.select(workload, trial, hyperparameters, queue, select_rng)
       submission.update(workload, trial, hyperparameters, batch, update_rng)
@@ -95,14 +107,17 @@ def run_trial(trial: Trial, course: Course) -> str:
 
       seconds = clock.seconds('submission')
       course.tick(trial, seconds)
-      if rules.evaluation_is_due(trial, seconds):
+      due = rules.next_decision_sec(trial)
+      trial.submission_sec = agreement.seconds(trial.global_step, seconds, due)
+      if rules.evaluation_is_due(trial, trial.submission_sec):
         submission.prepare(workload, trial, hyperparameters, prepare_rng)
         seconds = clock.settled_seconds('submission')  # device work is paid by who queued it
-        if rules.may_evaluate(seconds):
+        trial.submission_sec = agreement.slowest(trial.global_step, seconds)
+        if rules.may_evaluate(trial.submission_sec):
           with clock.charge('evaluation'):
             metrics = workload.evaluate(trial.params, trial.model_state)
           with clock.charge('recording'):
             rules.note_evaluation(trial, metrics)
-            trial.last_eval_submission_sec = seconds
+            trial.last_eval_submission_sec = trial.submission_sec
             course.record(trial, metrics)
   return reason

@@ -1,23 +1,16 @@
 """This file turns a path into a Submission, or into one line that names all that is wrong."""
 
 import ast
-import hashlib
-import importlib
 import inspect
 import re
-import sys
 import traceback
 from collections.abc import Iterable
 from numbers import Integral
 from pathlib import Path
-from types import ModuleType
 
 from algorithmic_efficiency.errors import UsageError
-from algorithmic_efficiency.submissions import source_checks
+from algorithmic_efficiency.submissions import conventions, importing, source_checks, upstream_names
 from algorithmic_efficiency.submissions.submission import Submission
-
-_PACKAGE = 'submission_'  # of the made-up package that a submission is imported below
-_ROOT_MARKS = ('.git', 'setup.cfg', 'pyproject.toml', 'setup.py')
 
 
 def resolve(path: Path) -> Path:
@@ -49,12 +42,19 @@ def check_source(path: Path, framework: str, hyperparameters: Iterable[str] | No
   return source_checks.find_faults(tree, framework, hyperparameters)
 
 
-def load(path: Path) -> Submission:
-  """Imports a checked submission. Raises UsageError with the reason if that fails."""
+def load(path: Path, api: str = conventions.SHARDINGS, framework: str = '') -> Submission:
+  """Imports a checked submission. Raises UsageError with the reason if that fails.
+
+  Args:
+    path: its file.
+    api: the generation it was written for; see conventions.py.
+    framework: 'jax' lends what JAX has removed to a submission of the older generation.
+  """
+  upstream_names.install()
   try:
-    module = _import(path)
+    module = importing.load(importing.Place(path), _lent(api, framework))
   except ModuleNotFoundError as error:
-    name = re.sub(rf'^{_PACKAGE}[0-9a-f]+\.', '', error.name or str(error))
+    name = re.sub(rf'^{importing.PREFIX}[0-9a-f]+\.', '', error.name or str(error))
     raise UsageError(
       f'The submission {str(path)!r} needs the module {name!r}, which is not installed '
       f'({place_of(error, path)}); install it, or keep it beside the submission.'
@@ -111,6 +111,14 @@ def place_of(error: BaseException, path: Path) -> str:
   return f'{Path(deepest.filename).name}, line {deepest.lineno}'
 
 
+def _lent(api: str, framework: str) -> importing.Lent:
+  if framework != 'jax' or api != conventions.DEVICE_AXIS:
+    return {}
+  from algorithmic_efficiency.submissions import lent_names_jax
+
+  return lent_names_jax.lend()
+
+
 def _ask(submission: Submission, function: str, workload_name: str, base_name: str) -> int:
   ask = getattr(submission, function)
   remedy = f'mend {function}'
@@ -134,35 +142,3 @@ def _ask(submission: Submission, function: str, workload_name: str, base_name: s
       f'not a whole number above 0; {remedy}.'
     )
   return int(size)
-
-
-def _import(path: Path) -> ModuleType:
-  """Imports a file below a package made up for its root, so that no name can clash.
-
-  Relative imports work up to the root; the submission's folder comes first on the search path, and
-  the folders up to the root last, so that neither can hide an installed package.
-  """
-  root = _root_of(path)
-  package_name = f'{_PACKAGE}{hashlib.sha256(str(root).encode()).hexdigest()[:8]}'
-  package = ModuleType(package_name)
-  package.__path__ = [str(root)]
-  sys.modules[package_name] = package
-  folder = path.parent
-  if str(folder) not in sys.path:
-    sys.path.insert(0, str(folder))
-  above = [p for p in folder.parents if p == root or p.is_relative_to(root)]
-  sys.path.extend(str(p) for p in above if str(p) not in sys.path)
-  dotted = '.'.join(path.relative_to(root).with_suffix('').parts)
-  return importlib.import_module(f'{package_name}.{dotted}')
-
-
-def _root_of(path: Path) -> Path:
-  """The nearest folder above that is a project, else the one above the submission's own."""
-  for folder in path.parents:
-    if any((folder / mark).exists() for mark in _ROOT_MARKS):
-      root = folder
-      break
-  else:
-    root = path.parent.parent
-  names_can_be_dotted = all('.' not in part for part in path.relative_to(root).parts[:-1])
-  return root if names_can_be_dotted else path.parent

@@ -45,6 +45,8 @@ class Facts:
     num_classes: of the targets.
     train_mean, train_stddev: what inputs are normalised with, where pixels run from 0 to 1.
     num_params: trained numbers in the model, in either framework.
+    dropout_rate: of a forward pass in training that names no other.
+    torch_compile_off: why torch.compile is not used for the model by default; '' if it is.
     model: settings that both frameworks' model files read.
     budgets: edition to Budget.
     expected: what a good run does, for a reader to compare with.
@@ -69,6 +71,8 @@ class Facts:
   train_mean: float | tuple[float, ...] | None = None
   train_stddev: float | tuple[float, ...] | None = None
   num_params: int
+  dropout_rate: float = 0.0
+  torch_compile_off: str = ''
   model: Mapping[str, Any]
   budgets: Mapping[str, Budget]
   expected: str

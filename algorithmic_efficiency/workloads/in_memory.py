@@ -11,17 +11,47 @@ import numpy as np
 
 Arrays = Mapping[str, np.ndarray]
 Batch = dict[str, np.ndarray]
+ALL = slice(None)  # of the rows of a batch
 
 
-def training_batches(arrays: Arrays, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
+def training_batches(
+  arrays: Arrays, batch_size: int, seed: int, start: int = 0, rows: slice = ALL
+) -> Iterator[Batch]:
   """Endless batches; each epoch is a fresh shuffle, and every example comes once per epoch.
 
   A batch may straddle two epochs, so none is short and none is dropped. The order depends on
-  `seed` alone, and batch `start` is reached without making those before it.
+  `seed` alone, and batch `start` is reached without making those before it. Of each batch only
+  `rows` are made.
   """
   columns = list(arrays.items())
   for chosen in _shuffled_indices(len(columns[0][1]), batch_size, seed, start):
-    yield {name: array.take(chosen, 0) for name, array in columns}
+    own = chosen[rows]
+    yield {name: array.take(own, 0) for name, array in columns}
+
+
+def augmented(
+  batches: Iterator[Batch], batch_size: int, seed: int, start: int, rows: slice, pipeline: Any
+) -> Iterator[Batch]:
+  """The batches from number `start` on, changed at random as the pipeline does it.
+
+  What is drawn depends on `seed` and on the batch's number, and is drawn for the whole batch
+  whichever rows of it are there: however many processes share a batch, they make the same one.
+
+  Args:
+    pipeline: has `draw_augmentation(generator, batch_size)`, a dict of arrays with an entry per
+      example, and `augment(batch, drawn)`.
+  """
+  for number, batch in enumerate(batches, start):
+    sequence = np.random.SeedSequence(seed, spawn_key=(number, 0))  # epochs' keys have one number
+    generator = np.random.Generator(np.random.PCG64(sequence))
+    drawn = pipeline.draw_augmentation(generator, batch_size)
+    yield pipeline.augment(batch, {name: array[rows] for name, array in drawn.items()})
+
+
+def rows_of(index: int, count: int, batch_size: int) -> slice:
+  """Which rows of a batch process `index` of `count` has; `count` divides `batch_size`."""
+  share = batch_size // count
+  return slice(index * share, (index + 1) * share)
 
 
 def normalise(raw: np.ndarray, largest: float, mean: Any, stddev: Any) -> np.ndarray:
@@ -36,8 +66,8 @@ def normalise(raw: np.ndarray, largest: float, mean: Any, stddev: Any) -> np.nda
   return scaled
 
 
-def evaluation_batches(arrays: Arrays, batch_size: int) -> list[Batch]:
-  """Every example once, in order, as batches of one size.
+def evaluation_batches(arrays: Arrays, batch_size: int, rows: slice = ALL) -> list[Batch]:
+  """Every example once, in order, as batches of one size; of each only `rows`.
 
   'weights' is 1.0 for an example and 0.0 for the padding of the last batch.
   """
@@ -48,7 +78,7 @@ def evaluation_batches(arrays: Arrays, batch_size: int) -> list[Batch]:
     count = min(batch_size, total - start)
     batch = {name: _pad(array, batch_size) for name, array in batch.items()}
     batch['weights'] = (np.arange(batch_size) < count).astype(np.float32)
-    batches.append(batch)
+    batches.append({name: array[rows] for name, array in batch.items()})
   return batches
 
 

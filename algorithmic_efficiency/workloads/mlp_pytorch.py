@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from algorithmic_efficiency.workloads.facts import Facts
 
@@ -13,7 +14,7 @@ OUTPUT_PARAMS = ('output.weight', 'output.bias')
 
 
 class MLP(nn.Module):
-  """inputs → hidden → activation → logits; inputs [batch, ...] are flattened."""
+  """inputs → hidden → activation → dropout → logits; inputs [batch, ...] are flattened."""
 
   def __init__(self, num_inputs: int, hidden: int, activation: str, num_classes: int) -> None:
     super().__init__()
@@ -23,8 +24,11 @@ class MLP(nn.Module):
     for layer in (self.hidden, self.output):
       _init_like_flax(layer)
 
-  def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-    return self.output(self.activation(self.hidden(inputs.flatten(1))))
+  def forward(self, inputs: torch.Tensor, dropout_rate: float = 0.0) -> torch.Tensor:
+    x = self.activation(self.hidden(inputs.flatten(1)))
+    if dropout_rate:
+      x = functional.dropout(x, dropout_rate, self.training)
+    return self.output(x)
 
 
 def build_model(facts: Facts) -> Callable[[], MLP]:

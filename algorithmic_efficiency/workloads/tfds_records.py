@@ -61,17 +61,17 @@ def read_file_format(folder: Path) -> str:
 
 
 def read_split(
-  folder: Path, split: str, image_shape: tuple[int, int]
+  folder: Path, split: str, image_shape: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
   """All images and labels of a split, in the order of its files.
 
   Args:
     folder: the folder of one version, see `find_version`.
     split: its name, such as 'train'.
-    image_shape: height and width, which every image must have.
+    image_shape: height and width, which every image must have; and 3 for images in colour.
 
   Returns:
-    Images, uint8 [N, height, width], and labels, int64 [N].
+    Images, uint8 [N, *image_shape], and labels, int64 [N].
 
   Raises:
     UsageError: a file is missing, damaged or of another kind, or a package is not installed.
@@ -264,18 +264,19 @@ def _find_shards(folder: Path, split: str) -> list[Path]:
   return shards
 
 
-def _decode_png(reader: ModuleType, encoded: bytes, shape: tuple[int, int]) -> bytes:
-  """The pixels of an 8-bit greyscale PNG image, row by row."""
+def _decode_png(reader: ModuleType, encoded: bytes, shape: tuple[int, ...]) -> bytes:
+  """The pixels of an 8-bit PNG image, row by row, in grey or in three colours."""
+  wanted, kind = ('RGB', '8-bit colour') if len(shape) == 3 else ('L', '8-bit greyscale')
   try:
     with reader.open(io.BytesIO(encoded), formats=('PNG',)) as image:
       mode, size, pixels = image.mode, image.size, image.tobytes()
   except (OSError, SyntaxError, EOFError) as error:
     raise ValueError(f'it is not a sound PNG image ({error})') from error
-  if mode != 'L' or size != shape[::-1]:
-    height, width = shape
+  height, width = shape[:2]
+  if mode != wanted or size != (width, height):
     raise ValueError(
       f'it is {size[1]}x{size[0]} pixels of mode {mode!r} and must be {height}x{width} of mode '
-      "'L' (8-bit greyscale)"
+      f'{wanted!r} ({kind})'
     )
   return pixels
 

@@ -4,6 +4,8 @@ Written once for every workload and both frameworks.
 """
 
 import functools
+import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,13 @@ from algorithmic_efficiency.workloads import in_memory, registry, synthetic
 from algorithmic_efficiency.workloads.facts import NEWEST_EDITION, Facts
 
 SPLITS = {'eval_train': 'train', 'validation': 'validation', 'test': 'test'}  # split to prefix
+
+_WRAPPERS = re.compile(r'^(module\.|_orig_mod\.)+')  # what PyTorch puts before parameters' names
+
+
+def _seed_of(rng: Any) -> int:
+  """A number from a key of either framework, or from an int."""
+  return rng if isinstance(rng, int) else int(np.asarray(rng).ravel()[-1])
 
 
 def _fact(name: str) -> Any:
@@ -45,6 +54,7 @@ class Workload(spec.Workload):
     edition: whose budgets hold.
     data_dir: where the data lies or is to be downloaded to.
     synthetic_seed: draws synthetic data from this seed instead of reading any.
+    compiled: hands the model out compiled, where the framework does that.
   """
 
   loss_type = _fact('loss_type')
@@ -68,6 +78,7 @@ class Workload(spec.Workload):
     edition: str = NEWEST_EDITION,
     data_dir: Path | None = None,
     synthetic_seed: int | None = None,
+    compiled: bool = False,
   ) -> None:
     self.facts: Facts = found.facts
     self.edition = edition
@@ -80,6 +91,8 @@ class Workload(spec.Workload):
     self._model = self._models.build_model(self.facts)
     self._data_dir = data_dir
     self._synthetic_seed = synthetic_seed
+    self._compiled = compiled
+    self._dropout_rate = self.facts.dropout_rate
     self._data: dict[str, in_memory.Arrays] = {}
     self._eval_batches: dict[tuple[str, int], list[in_memory.Batch]] = {}
     self._param_shapes: Any = None
@@ -142,16 +155,25 @@ class Workload(spec.Workload):
 
   def is_output_params(self, param_key: spec.ParameterKey) -> bool:
     """Whether this parameter belongs to the layer that makes the logits."""
-    return param_key in self._models.OUTPUT_PARAMS
+    key = _WRAPPERS.sub('', param_key) if isinstance(param_key, str) else param_key
+    return key in self._models.OUTPUT_PARAMS
 
-  def init_model_fn(self, rng: Any) -> tuple[Any, Any]:
-    """(parameters, model state); weights drawn from `rng`, a key of this framework or an int."""
-    seed = rng if isinstance(rng, int) else int(np.asarray(rng).ravel()[-1])
+  def init_model_fn(
+    self, rng: Any, dropout_rate: float | None = None, aux_dropout_rate: float | None = None
+  ) -> tuple[Any, Any]:
+    """(parameters, model state); weights drawn from `rng`, a key of this framework or an int.
+
+    `dropout_rate` holds from here on wherever `model_fn` is given none; None for the workload's
+    own. No model here has a second kind of dropout for `aux_dropout_rate` to set.
+    """
+    del aux_dropout_rate
+    self._dropout_rate = self.facts.dropout_rate if dropout_rate is None else dropout_rate
+    seed = _seed_of(rng) % 2**32
     example = np.zeros((1, *self.facts.input_shape), np.float32)
     params, model_state = self._framework.init(self._model, example, seed)
     self._param_shapes = self._framework.param_shapes(params)
     self._param_types = self._framework.param_types(params)
-    return params, model_state
+    return self._framework.wrap(params, model_state, self._compiled)
 
   def model_fn(
     self,
@@ -161,11 +183,20 @@ class Workload(spec.Workload):
     mode: spec.ForwardPassMode,
     rng: Any,
     update_batch_norm: bool,
+    dropout_rate: float | None = None,
+    use_running_average_bn: bool | None = None,
   ) -> tuple[Any, Any]:
     """The forward pass: (logits, new model_state)."""
-    inputs = augmented_and_preprocessed_input_batch['inputs']
     return self._framework.apply(
-      self._model, params, inputs, model_state, mode, rng, update_batch_norm
+      self._model,
+      params,
+      augmented_and_preprocessed_input_batch['inputs'],
+      model_state,
+      mode,
+      rng,
+      update_batch_norm,
+      self._dropout_rate if dropout_rate is None else dropout_rate,
+      use_running_average_bn,
     )
 
   def loss_fn(
@@ -186,12 +217,27 @@ class Workload(spec.Workload):
     return self._framework.activate(self.loss_type, logits_batch)
 
   def training_queue(self, seed: int, batch_size: int, start: int = 0) -> Iterator[Any]:
-    """Endless placed training batches, from batch `start` on."""
-    batches = in_memory.training_batches(self.load('train'), batch_size, seed, start)
+    """Endless placed training batches, from batch `start` on; of each, this process's rows."""
+    rows = self._rows(batch_size)
+    batches = in_memory.training_batches(self.load('train'), batch_size, seed, start, rows)
+    if hasattr(self._pipeline, 'augment'):
+      batches = in_memory.augmented(batches, batch_size, seed, start, rows, self)
     return self._framework.place_all(batches)
 
+  def draw_augmentation(self, generator: np.random.Generator, batch_size: int) -> in_memory.Batch:
+    """What a training batch is changed by: arrays with an entry per example."""
+    return self._pipeline.draw_augmentation(generator, batch_size)
+
+  def augment(self, batch: in_memory.Batch, drawn: in_memory.Batch) -> in_memory.Batch:
+    """A training batch, changed by what was drawn."""
+    return self._pipeline.augment(self.facts, batch, drawn)
+
   def evaluate(self, params: Any, model_state: Any) -> dict[str, float]:
-    """Metrics on all splits: 'train/loss', 'validation/accuracy', …, 'validation/num_examples'."""
+    """Metrics on all splits: 'train/loss', 'validation/accuracy', …, 'validation/num_examples'.
+
+    Several processes share the examples; each gets the metrics of all.
+    """
+    params, model_state = self._framework.unwrap(params, model_state)
     results: dict[str, float] = {}
     for split, prefix in SPLITS.items():
       if self._num_examples(split) is None:
@@ -205,6 +251,8 @@ class Workload(spec.Workload):
         for name, value in found.items():
           sums[name] = sums.get(name, 0.0) + value
         sums['num_examples'] += float(weights.sum())
+      totals = self._framework.processes.gather(list(sums.values())).sum(axis=0)
+      sums = dict(zip(sums, totals.tolist(), strict=True))
       count = sums.pop('num_examples')
       results.update({f'{prefix}/{name}': value / count for name, value in sums.items()})
       results[f'{prefix}/num_examples'] = int(count)
@@ -242,10 +290,12 @@ class Workload(spec.Workload):
     """Upstream's name for training_queue, and for the evaluation batches of the other splits."""
     del data_dir, cache
     if split == 'train':
-      seed = data_rng if isinstance(data_rng, int) else int(np.asarray(data_rng).ravel()[-1])
-      yield from self.training_queue(seed, global_batch_size)
+      queue = self.training_queue(_seed_of(data_rng) % 2**32, global_batch_size)
+      yield from itertools.islice(queue, num_batches)
+      return
+    rows = self._rows(global_batch_size)
     while True:
-      batches = in_memory.evaluation_batches(self.load(split), global_batch_size)
+      batches = in_memory.evaluation_batches(self.load(split), global_batch_size, rows)
       yield from map(self._framework.place, batches[:num_batches])
       if not repeat_final_dataset:
         return
@@ -264,8 +314,15 @@ class Workload(spec.Workload):
     key = (split, self.eval_batch_size)
     if key not in self._eval_batches:
       size = self._padded(min(self.eval_batch_size, len(self.load(split)['targets'])))
-      self._eval_batches[key] = in_memory.evaluation_batches(self.load(split), size)
+      self._eval_batches[key] = in_memory.evaluation_batches(
+        self.load(split), size, self._rows(size)
+      )
     return self._eval_batches[key]
+
+  def _rows(self, batch_size: int) -> slice:
+    """This process's rows of a batch."""
+    processes = self._framework.processes
+    return in_memory.rows_of(processes.index(), processes.count(), batch_size)
 
   def _padded(self, count: int) -> int:
     devices = self._framework.num_devices()

@@ -91,6 +91,8 @@ def study_of(path, tmp_path, **changes):
     'overwrite': False,
     'resume': False,
     'edition': '1.0',
+    'submission_api': 'auto',
+    'torch_compile': 'auto',
     'command': '',
   }
   return Study(settings.check(settings.Settings(**values | changes)))
@@ -358,7 +360,7 @@ def test_a_submission_may_know_the_state_prepare_and_size_its_evaluations(tmp_pa
   assert study.workload.eval_batch_size == 77
   # What prepare_for_eval returned is what was evaluated: all zeros know nothing of ten classes.
   assert [float(row['test/loss']) for row in rows] == pytest.approx([math.log(10)] * 2)
-  assert [row['test/num_examples'] for row in rows] == ['300'] * 2
+  assert [row['test/num_examples'] for row in rows] == ['256'] * 2
 
 
 @pytest.mark.parametrize(

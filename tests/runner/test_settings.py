@@ -48,6 +48,8 @@ def settings(tmp_path):
     overwrite=False,
     resume=False,
     edition='1.0',
+    submission_api='auto',
+    torch_compile='auto',
     command='',
   )
 

@@ -166,6 +166,8 @@ def bench(tmp_path, monkeypatch):
     overwrite=False,
     resume=False,
     edition='1.0',
+    submission_api='auto',
+    torch_compile='auto',
     command='',
   )
 

@@ -27,6 +27,7 @@ FACTS = Facts(
   train_mean=0.305,
   train_stddev=0.376,
   num_params=9_610,
+  torch_compile_off='so small a model is trained before it is compiled',
   model={'hidden': 128, 'activation': 'relu'},
   budgets=same_in_every_edition(
     Budget(max_allowed_runtime_sec=60, eval_period_time_sec=0.5, step_hint=2_000)

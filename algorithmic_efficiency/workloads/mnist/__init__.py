@@ -26,6 +26,7 @@ FACTS = Facts(
   train_mean=0.1307,
   train_stddev=0.3081,
   num_params=101_770,
+  torch_compile_off='so small a model is trained before it is compiled',
   model={'hidden': 128, 'activation': 'sigmoid'},
   budgets=same_in_every_edition(
     Budget(max_allowed_runtime_sec=60, eval_period_time_sec=10, step_hint=7813)

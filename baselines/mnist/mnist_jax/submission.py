@@ -7,7 +7,7 @@ import optax
 
 from algorithmic_efficiency import spec
 
-BATCH_SIZES = {'mnist': 1024, 'digits': 64}
+BATCH_SIZES = {'mnist': 1024, 'digits': 64, 'cifar': 128}
 
 
 def get_batch_size(workload_name):
