@@ -32,5 +32,11 @@ def shard_along_batch_dim(x: Any, mesh: Mesh | None = None) -> Any:
 
 
 def replicate(x: Any, mesh: Mesh | None = None) -> Any:
-  """Places every array of the tree `x` whole on every device."""
+  """Places every array of the tree `x` whole on every device.
+
+  On the only device arrays are not tied to a mesh, so that a step compiled without shardings is
+  not compiled anew when its outputs come back.
+  """
+  if mesh is None and jax.device_count() == 1:
+    return jax.device_put(x)
   return jax.device_put(x, get_replicate_sharding(mesh))

@@ -4,11 +4,23 @@ import csv
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+
+# Before anything imports JAX. What one process compiled the others need not compile again (the
+# workers of a session share the folder), and quick compilation gives the same numbers on a CPU.
+SESSION = os.environ.get('PYTEST_XDIST_TESTRUNUID', str(os.getpid()))
+COMPILED = Path(tempfile.gettempdir()) / f'compiled_by_tests_{SESSION}'
+QUICKLY = '--xla_backend_optimization_level=1'
+os.environ['JAX_COMPILATION_CACHE_DIR'] = str(COMPILED)
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+os.environ['JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES'] = '-1'
+os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {QUICKLY}'.strip()
 
 ROOT = Path(__file__).resolve().parents[1]
 BASELINE = ROOT / 'baselines' / 'mnist'
@@ -74,6 +86,12 @@ class Command:
     return json.loads((self.log_dir / name / f'run_{trial}' / 'trial.json').read_text())
 
 
+def pytest_sessionfinish(session):
+  """Removes what was compiled, once the workers have come to their end."""
+  if not hasattr(session.config, 'workerinput'):
+    shutil.rmtree(COMPILED, ignore_errors=True)
+
+
 @pytest.fixture
 def command(tmp_path: Path) -> Command:
   """A command whose record goes into the test's folder."""
@@ -81,16 +99,12 @@ def command(tmp_path: Path) -> Command:
 
 
 @pytest.fixture(autouse=True, scope='session')
-def _processes_find_the_package_and_share_the_machine(tmp_path_factory):
+def _processes_find_the_package_and_share_the_machine():
   """Processes that tests start import the package from any folder, and use one thread each.
 
   Small networks gain nothing from more, and threads that spin for a core slow all others down.
-  What one process compiled the others need not compile again.
   """
   with pytest.MonkeyPatch.context() as patch:
-    patch.setenv('JAX_COMPILATION_CACHE_DIR', str(tmp_path_factory.mktemp('compiled')))
-    patch.setenv('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
-    patch.setenv('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
     patch.setenv('PYTHONPATH', str(ROOT), prepend=os.pathsep)
     patch.setenv('OMP_NUM_THREADS', '1')
     yield

@@ -116,14 +116,20 @@ def apply(
   dropout_rate: Any = 0.0,
   use_running_average_bn: bool | None = None,
 ) -> tuple[Any, Any]:
-  """The forward pass: (logits, new model state)."""
+  """The forward pass: (logits, new model state).
+
+  A model is asked for dropout or for certain batch statistics only where they are wanted.
+  """
   train = mode == spec.ForwardPassMode.TRAIN
   rngs = {'dropout': rng} if train and rng is not None else None
-  settings = {'train': train, 'dropout_rate': dropout_rate}
+  settings: dict[str, Any] = {'train': train}
+  if not isinstance(dropout_rate, int | float) or dropout_rate:  # it may be traced
+    settings['dropout_rate'] = dropout_rate
   if not model_state:
     return model.apply({'params': params}, inputs, rngs=rngs, **settings), model_state
   variables = {'params': params, **model_state}
-  settings['use_running_average_bn'] = use_running_average_bn
+  if use_running_average_bn is not None:
+    settings['use_running_average_bn'] = use_running_average_bn
   if not train if use_running_average_bn is None else use_running_average_bn:
     return model.apply(variables, inputs, rngs=rngs, **settings), model_state
   # Flax's batch norm writes its statistics as it goes; whoever wants the old keeps them.

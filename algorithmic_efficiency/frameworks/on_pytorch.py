@@ -129,8 +129,9 @@ def apply(
   layers = [] if use_running_average_bn is None else _batch_norms(bare)
   for layer in layers:
     layer.training = not use_running_average_bn
+  options = {'dropout_rate': dropout_rate} if dropout_rate else {}
   with torch.set_grad_enabled(train and torch.is_grad_enabled()):
-    logits = params(inputs, dropout_rate=dropout_rate)
+    logits = params(inputs, **options)
   for layer in layers:
     layer.training = train
   return logits, model_state

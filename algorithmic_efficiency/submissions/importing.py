@@ -226,12 +226,12 @@ def _holds_python(folder: Path) -> bool:
 
 
 def _installed(head: str) -> bool:
-  if head in sys.modules:
-    return True
+  """Whether there is such a module for everybody; a folder without `__init__.py` is none."""
   try:
-    return importlib.util.find_spec(head) is not None
+    spec = importlib.util.find_spec(head)
   except (ImportError, ValueError):  # a name that is not one, or a module without a spec
-    return False
+    return head in sys.modules
+  return spec is not None and spec.origin is not None
 
 
 def _root_of(path: Path) -> Path:

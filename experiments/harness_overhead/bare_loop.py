@@ -3,7 +3,8 @@
   python bare_loop.py --framework=jax --workload=digits --batch_size=64 --steps=3000
 
 Same compiled step, same arrays, same batch size and shuffling; no clock, no rules, no keys, no
-record. Prints steps per second after the first step, as JSON.
+record. Prints steps per second after the first step, as JSON. Started as several processes (see
+experiments/launching.py), each makes its rows of every batch.
 """
 
 import argparse
@@ -31,29 +32,30 @@ class Point:
   epsilon = 1e-8
 
 
-def batches(workload: Workload, size: int):
-  """Shuffled batches, epoch after epoch."""
+def batches(workload: Workload, size: int, rows: slice):
+  """Shuffled batches, epoch after epoch; of each the rows that this process makes."""
   arrays = workload.load('train')
   inputs, targets = arrays['inputs'], arrays['targets']
   rng = np.random.default_rng(0)
   while True:
     order = rng.permutation(len(inputs))
     for start in range(0, len(order) - size + 1, size):
-      chosen = order[start : start + size]
+      chosen = order[start : start + size][rows]
       yield {'inputs': inputs[chosen], 'targets': targets[chosen]}
 
 
-def run_jax(workload: Workload, submission, size: int, steps: int) -> float:
+def run_jax(workload: Workload, submission, stream, steps: int) -> float:
   """Steps per second."""
   import jax
 
+  from algorithmic_efficiency.frameworks import on_jax
+
   params, model_state = workload.init_model_fn(0)
   state, update = submission.init_optimizer_state(workload, params, model_state, Point, None)
-  stream = batches(workload, size)
   key = jax.random.PRNGKey(0)
   for step in range(steps):
     state, params, model_state = submission.train_step(
-      workload, update, model_state, state, params, next(stream), key
+      workload, update, model_state, state, params, on_jax.place(next(stream)), key
     )
     if step == 0:
       jax.block_until_ready(params)
@@ -62,14 +64,13 @@ def run_jax(workload: Workload, submission, size: int, steps: int) -> float:
   return (steps - 1) / (time.perf_counter() - start)
 
 
-def run_pytorch(workload: Workload, submission, size: int, steps: int) -> float:
+def run_pytorch(workload: Workload, submission, stream, steps: int) -> float:
   """Steps per second."""
   import torch
 
   device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
   model, _ = workload.init_model_fn(0)
   optimizer = submission.init_optimizer_state(workload, model, None, Point, None)['optimizer']
-  stream = batches(workload, size)
   model.train()
   for step in range(steps):
     batch = next(stream)
@@ -107,8 +108,13 @@ def main() -> None:
   # MNIST has to be drawn where it cannot be downloaded; the time of a step is the same.
   workload = Workload(found, framework, synthetic_seed=0)
   run = {'jax': run_jax, 'pytorch': run_pytorch}[arguments.framework]
-  speed = run(workload, submission, arguments.batch_size, arguments.steps)
-  print(json.dumps({'steps_per_sec': speed}))
+  index, count = framework.processes.index(), framework.processes.count()
+  size = arguments.batch_size
+  stream = batches(workload, size, slice(size * index // count, size * (index + 1) // count))
+  speed = run(workload, submission, stream, arguments.steps)
+  if index == 0:
+    print(json.dumps({'steps_per_sec': speed}))
+  framework.processes.leave()
 
 
 if __name__ == '__main__':

@@ -3,7 +3,8 @@
   python measure_overhead.py                 all of it (about ten minutes on two cores)
   python measure_overhead.py --smoke         the same in seconds, to see that it runs
 
-(a) steps per second through the bench over those of a bare loop with the same compiled step;
+(a) steps per second through the bench over those of a bare loop with the same compiled step, in
+    one process and in two that share each batch;
 (b) seconds from command to the end of the first step, less those of a bare script;
 (c) CPU seconds of --helpshort;  (d) seconds per recorded row, at row 10 and at row 10,000.
 Each figure is the median over runs that alternate with what they are compared with.
@@ -22,21 +23,27 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(HERE.parent)]
+
+import launching
 
 # Workload to batch size and steps of one run in each framework: two to four seconds.
 THROUGHPUT = {
   'mnist': (1024, {'jax': 500, 'pytorch': 400}),
   'digits': (64, {'jax': 10_000, 'pytorch': 1_500}),
 }
+# The same shared by two processes, which meet at every step: fewer steps in the same time.
+SHARED = {
+  'mnist': (1024, {'jax': 300, 'pytorch': 300}),
+  'digits': (64, {'jax': 1_500, 'pytorch': 1_500}),
+}
 DIGITS = ROOT / 'algorithmic_efficiency' / 'workloads' / 'digits' / 'digits.npz'
 
 
 def command(framework: str, workload: str, folder: str, *more: str) -> list[str]:
-  """The bench's command."""
+  """The bench's command, without the interpreter."""
   baseline = ROOT / 'baselines' / 'mnist'
   return [
-    sys.executable,
     str(ROOT / 'submission_runner.py'),
     f'--framework={framework}',
     f'--workload={workload}',
@@ -48,9 +55,9 @@ def command(framework: str, workload: str, folder: str, *more: str) -> list[str]
   ]
 
 
-def last_json(arguments: list[str]) -> dict:
+def last_json(arguments: list[str], framework: str, processes: int = 1) -> dict:
   """What a script printed last."""
-  out = subprocess.run(arguments, check=True, capture_output=True, text=True).stdout
+  out = launching.run(arguments, framework, processes)
   return json.loads(out.strip().splitlines()[-1])
 
 
@@ -60,7 +67,7 @@ def read_rows(folder: str, name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(file))
 
 
-def bench_speed(framework: str, workload: str, size: int, steps: int) -> float:
+def bench_speed(framework: str, workload: str, size: int, steps: int, processes: int) -> float:
   """Steps per second of submission time after the first step, from the record."""
   with tempfile.TemporaryDirectory() as folder:
     options = (
@@ -69,26 +76,25 @@ def bench_speed(framework: str, workload: str, size: int, steps: int) -> float:
       f'--batch_size={size}',
       '--data=synthetic',
     )
-    run = command(framework, workload, folder, *options)
-    subprocess.run(run, check=True, capture_output=True)
+    launching.run(command(framework, workload, folder, *options), framework, processes)
     first, last = read_rows(folder, f'{workload}_{framework}')
   spent = [float(row['accumulated_submission_time']) for row in (first, last)]
   return (steps - 1) / (spent[1] - spent[0])
 
 
-def bare_speed(framework: str, workload: str, size: int, steps: int) -> float:
+def bare_speed(framework: str, workload: str, size: int, steps: int, processes: int) -> float:
   """Steps per second of the bare loop after its first step."""
   options = [f'--framework={framework}', f'--workload={workload}']
   options += [f'--batch_size={size}', f'--steps={steps}']
-  return last_json([sys.executable, str(HERE / 'bare_loop.py'), *options])['steps_per_sec']
+  found = last_json([str(HERE / 'bare_loop.py'), *options], framework, processes)
+  return found['steps_per_sec']
 
 
 def bench_start(framework: str) -> float:
   """Seconds from command to the end of the first step."""
   with tempfile.TemporaryDirectory() as folder:
     start = time.time()
-    run = command(framework, 'digits', folder, '--max_global_steps=1')
-    subprocess.run(run, check=True, capture_output=True)
+    launching.run(command(framework, 'digits', folder, '--max_global_steps=1'), framework)
     (row,) = read_rows(folder, f'digits_{framework}')
   names = ('accumulated_eval_time', 'accumulated_logging_time')
   after = sum(float(row[name]) for name in names)
@@ -99,7 +105,7 @@ def bare_start(framework: str) -> float:
   """The same for a script written by hand."""
   start = time.time()
   script = str(HERE / f'bare_start_{framework}.py')
-  return last_json([sys.executable, script, str(DIGITS)])['first_step_at'] - start
+  return last_json([script, str(DIGITS)], framework)['first_step_at'] - start
 
 
 def help_cpu() -> float:
@@ -139,6 +145,13 @@ def row_costs(num_rows: int) -> dict[str, float]:
   }
 
 
+def settings():
+  """(processes, workload, batch size, steps by framework) of every comparison of speed."""
+  for processes, table in ((1, THROUGHPUT), (2, SHARED)):
+    for workload, (size, steps) in table.items():
+      yield processes, workload, size, steps
+
+
 def measure(repeats: int, smoke: bool) -> list[dict]:
   """All figures, a row each repeat."""
   rows: list[dict] = []
@@ -149,13 +162,14 @@ def measure(repeats: int, smoke: bool) -> list[dict]:
 
   for repeat in range(repeats):
     for framework in ('jax', 'pytorch'):
-      for workload, (size, steps) in THROUGHPUT.items():
+      for processes, workload, size, steps in settings():
         pair, count = {}, 30 if smoke else steps[framework]
         # Which goes first alternates, so that a machine that slows down favours neither.
         for which in ('bare', 'bench') if repeat % 2 else ('bench', 'bare'):
           speed = bench_speed if which == 'bench' else bare_speed
-          pair[which] = speed(framework, workload, size, count)
-        note('steps_per_sec', f'{workload} {framework}', repeat, **pair)
+          pair[which] = speed(framework, workload, size, count, processes)
+        shared = ' 2 processes' * (processes - 1)
+        note('steps_per_sec', f'{workload} {framework}{shared}', repeat, **pair)
       start = {'bench': bench_start(framework), 'bare': bare_start(framework)}
       note('start_sec', framework, repeat, **start)
     note('help_cpu_sec', '--helpshort', repeat, bench=help_cpu())
@@ -172,7 +186,7 @@ def summarize(rows: list[dict]) -> None:
     groups.setdefault((row['figure'], row['setting']), []).append(row)
   for (figure, setting), members in groups.items():
     bench = statistics.median(row['bench'] for row in members)
-    text = f'{figure:<14} {setting:<16} bench {bench:10.4f}'
+    text = f'{figure:<14} {setting:<28} bench {bench:10.4f}'
     if 'bare' in members[0]:
       bare = statistics.median(row['bare'] for row in members)
       ratio = statistics.median(row['bench'] / row['bare'] for row in members)

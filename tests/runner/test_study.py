@@ -77,6 +77,22 @@ class NumpyFramework:
   """As frameworks.on_jax and on_pytorch, for a matrix."""
 
   NAME = 'numpy'
+  processes = SimpleNamespace(
+    count=lambda: 1,
+    index=lambda: 0,
+    share=lambda value: value,
+    gather=lambda numbers: np.array([numbers]),
+  )
+
+  def wrap(self, params, model_state, compiled):
+    assert not compiled
+    return params, model_state
+
+  def unwrap(self, params, model_state):
+    return params, model_state
+
+  def compile_seconds(self):
+    return 0.0
 
   def num_devices(self):
     return 1
@@ -115,7 +131,7 @@ class NumpyFramework:
   def predictor(self, predict):
     return predict
 
-  def apply(self, model, params, inputs, model_state, mode, rng, update_batch_norm):
+  def apply(self, model, params, inputs, model_state, *_):
     return inputs.reshape(len(inputs), -1) @ params, model_state
 
   def loss(self, loss_type, targets, logits, mask=None, label_smoothing=0.0):
@@ -140,7 +156,7 @@ class Digits:
 @pytest.fixture
 def bench(tmp_path, monkeypatch):
   """Makes a Study of two trials of 30 steps, evaluated every 10."""
-  monkeypatch.setattr(frameworks, 'load', lambda name: NumpyFramework())
+  monkeypatch.setattr(frameworks, 'load', lambda name, device_axis=False: NumpyFramework())
   monkeypatch.syspath_prepend(str(tmp_path))  # what loading a submission adds goes again
   (tmp_path / 'submission.py').write_text(SUBMISSION)
   (tmp_path / 'space.json').write_text('[{"learning_rate": 0.1}, {"learning_rate": 0.05}]')

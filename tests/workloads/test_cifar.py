@@ -42,7 +42,7 @@ def normalised(pixels):
 
 
 def test_cifar_is_upstreams():
-  assert registry.find('cifar').facts is FACTS
+  assert registry.find('cifar').folder == 'cifar'
   assert FACTS.loss_type == LossType.SOFTMAX_CROSS_ENTROPY
   assert (FACTS.target_metric_name, FACTS.lower_is_better) == ('accuracy', False)
   assert (FACTS.validation_target_value, FACTS.test_target_value) == (0.85, 0.85)

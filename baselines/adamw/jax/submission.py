@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from algorithmic_efficiency import spec
+from algorithmic_efficiency import jax_sharding_utils, spec
 from baselines.adamw.defaults import DEFAULTS
 from baselines.batches import data_selection, get_batch_size
 from baselines.schedules import warmup_cosine
@@ -29,7 +29,7 @@ def init_optimizer_state(workload, model_params, model_state, hyperparameters, r
     b2=chosen.beta_2,
     weight_decay=chosen.weight_decay,
   )
-  return adamw.init(model_params), adamw.update
+  return jax_sharding_utils.replicate(adamw.init(model_params)), adamw.update
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=(3, 4))

@@ -5,7 +5,7 @@ import functools
 import jax
 import optax
 
-from algorithmic_efficiency import spec
+from algorithmic_efficiency import jax_sharding_utils, spec
 
 BATCH_SIZES = {'mnist': 1024, 'digits': 64, 'cifar': 128}
 
@@ -25,7 +25,7 @@ def init_optimizer_state(workload, model_params, model_state, hyperparameters, r
     b1=1.0 - hyperparameters.one_minus_beta_1,
     eps=hyperparameters.epsilon,
   )
-  return adam.init(model_params), adam.update
+  return jax_sharding_utils.replicate(adam.init(model_params)), adam.update
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

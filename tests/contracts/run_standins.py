@@ -1,0 +1,51 @@
+"""Runs several stand-ins one after another in this process, or in each of several that meet.
+
+  python run_standins.py FOLDER STANDIN…
+
+Their records go to FOLDER/<stand-in>. One process for all, since most of the time of a short run
+is that of imports.
+"""
+
+import sys
+from pathlib import Path
+
+from algorithmic_efficiency.runner import settings
+from algorithmic_efficiency.runner.study import Study
+
+STANDINS = Path(__file__).parent / 'standins'
+
+
+def settings_of(standin: str, folder: Path, **changes: object) -> settings.Settings:
+  """What the command would be given: its own search space, or self-tuning without one."""
+  space = STANDINS / standin / 'tuning_search_space.json'
+  values: dict[str, object] = {
+    **dict.fromkeys(settings.Settings.__dataclass_fields__),
+    'workload': 'digits',
+    'framework': standin.partition('_')[0],
+    'submission_path': str(STANDINS / standin),
+    'tuning_ruleset': 'external' if space.exists() else 'self',
+    'tuning_search_space': str(space) if space.exists() else None,
+    'num_tuning_trials': 1,
+    'log_dir': str(folder),
+    'data': 'real',
+    'rng_seed': 3,
+    'max_global_steps': 30,
+    'eval_period_steps': 1000,
+    'record_extra_metadata': [],
+    'overwrite': False,
+    'resume': False,
+    'edition': '1.0',
+    'submission_api': 'auto',
+    'torch_compile': 'auto',
+    'command': '',
+    **changes,
+  }
+  return settings.Settings(**values)  # type: ignore[arg-type]
+
+
+if __name__ == '__main__':
+  for name in sys.argv[2:]:
+    study = Study(settings.check(settings_of(name, Path(sys.argv[1]) / name)))
+    (outcome,) = study.run()
+    assert outcome['status'] == 'complete', outcome
+  study.framework.processes.leave()
