@@ -197,6 +197,11 @@ def num_params(params: Any) -> int:
   return sum(x.size for x in jax.tree.leaves(params))
 
 
+def snapshot(params: Any, model_state: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Copies of the parameters and of the model's statistics as numpy arrays, by name."""
+  return _named_arrays(params), _named_arrays(model_state)
+
+
 def compile_does_not_help() -> str:
   """JAX's models are compiled by the submission, with its step."""
   return 'a submission compiles its own step'
@@ -210,6 +215,11 @@ def compile_seconds() -> float:
 def free_memory() -> None:
   """Lets go of compiled functions and their buffers between trials."""
   jax.clear_caches()
+
+
+def _named_arrays(tree: Any) -> dict[str, Any]:
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {jax.tree_util.keystr(path): np.array(leaf) for path, leaf in leaves}
 
 
 def _param_type(path: Any, value: Any) -> spec.ParameterType:

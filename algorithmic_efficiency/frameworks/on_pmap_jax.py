@@ -32,6 +32,7 @@ from algorithmic_efficiency.frameworks.on_jax import (
   place,
   predictor,
   seed,
+  snapshot,
   wait,
 )
 
@@ -55,6 +56,7 @@ __all__ = [
   'predictor',
   'processes',
   'seed',
+  'snapshot',
   'unwrap',
   'wait',
   'wrap',

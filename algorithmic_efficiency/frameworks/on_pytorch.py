@@ -193,6 +193,15 @@ def num_params(params: Any) -> int:
   return sum(p.numel() for p in params.parameters())
 
 
+def snapshot(params: Any, model_state: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Copies of the parameters and of the model's statistics as numpy arrays, by name."""
+  del model_state  # the module holds it
+  bare = _bare(params)
+  groups = (bare.named_parameters(), bare.named_buffers())
+  ours, theirs = ({n: t.detach().cpu().numpy().copy() for n, t in group} for group in groups)
+  return ours, theirs
+
+
 def compile_does_not_help() -> str:
   """Why torch.compile is not used here by default; '' where it is."""
   if DEVICE.type == 'cpu':

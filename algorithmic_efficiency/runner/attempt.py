@@ -98,7 +98,7 @@ class Attempt:
     # Each process has hidden state of its own: their shares of a batch drop out different units.
     index = study.framework.processes.index()
     hidden = seeds.derive(self._seeds.hidden, index) if index else self._seeds.hidden
-    _seed_everything(hidden, study.framework)
+    seed_everything(hidden, study.framework)
     workload.metrics_logger = self._recorder
     hyperparameters = self._hyperparameters()
     trial.params, trial.model_state = workload.init_model_fn(
@@ -283,7 +283,7 @@ class Attempt:
     self._study.framework.wait(trial.params, trial.model_state, trial.optimizer_state)
 
 
-def _seed_everything(seed: int, framework: Any) -> None:
+def seed_everything(seed: int, framework: Any) -> None:
   """Seeds the state that a submission's own code may draw from without being given a key."""
   random.seed(seed)
   np.random.seed(seed)

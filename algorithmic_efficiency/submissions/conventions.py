@@ -24,10 +24,10 @@ def find(path: Path, framework: str, choice: str = 'auto') -> str:
     return choice
   if framework != 'jax':
     return SHARDINGS
-  return DEVICE_AXIS if any(_mentions_pmap(tree) for tree in _own_sources(path)) else SHARDINGS
+  return DEVICE_AXIS if any(_mentions_pmap(tree) for tree in own_sources(path)) else SHARDINGS
 
 
-def _own_sources(path: Path) -> list[ast.Module]:
+def own_sources(path: Path) -> list[ast.Module]:
   """The parsed source of a submission and of all files of its own that it imports."""
   place, seen, waiting = Place(path), set[Path](), [path]
   trees: list[ast.Module] = []
