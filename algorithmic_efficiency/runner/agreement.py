@@ -3,12 +3,15 @@
 Each process has a clock of its own, and two that differ by a hair may disagree on whether an
 evaluation is due; then one trains while the other waits for ever. So decisions rest on a time that
 all have agreed on, the slowest process's. They exchange it only at steps agreed on before: half of
-what is left until the next decision, at the speed of the last stretch, is made without asking.
+what is left until the next decision, at the speed of the last stretch, is made without asking. A
+stretch is at most twice as long as the one before, since few steps tell little of the speed: those
+that are only queued seem to take no time at all.
 """
 
 from typing import Any
 
 _SHARE_WITHOUT_ASKING = 0.5  # of the steps until the next decision by time
+_GROWTH = 2  # of a stretch over the one before
 _LONGEST_SEC = 10.0  # between exchanges, should steps become slower than they were
 
 
@@ -55,6 +58,6 @@ class Agreement:
     if step > self._step:
       sec_per_step = max((now - self._seconds) / (step - self._step), 1e-9)
       sec_ahead = min(_SHARE_WITHOUT_ASKING * (next_decision_sec - now), _LONGEST_SEC)
-      ahead = int(sec_ahead / sec_per_step)
+      ahead = min(int(sec_ahead / sec_per_step), _GROWTH * (step - self._step))
     self._step, self._seconds = step, now
     self._next_step = step + max(1, ahead)

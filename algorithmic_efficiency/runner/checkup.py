@@ -167,6 +167,8 @@ def _check_batch_sizes(
   name = found.facts.name
   try:
     sizes = loader.batch_sizes(submission, name, found.folder, None)
+  except loader.UnknownWorkloadError:
+    report.note(f'get_batch_size does not know {name!r}; give --batch_size=N to train it')
   except UsageError as error:
     report.mend(str(error))
   else:

@@ -147,6 +147,17 @@ class _Import:
       return self._by_tail(name, tail, wanted)
     return self._lent.get(module.__name__, module)
 
+  def on_the_way(self, fullname: str) -> importlib.machinery.ModuleSpec | None:
+    """A folder that leads to the submission, whatever else has its name (`mine.py` by `mine/`)."""
+    folder = self._place.root.joinpath(*fullname.split('.')[1:])
+    if not self._place.folder.is_relative_to(folder) or folder == self._place.root:
+      return None
+    if (folder / '__init__.py').is_file():
+      return importlib.util.spec_from_file_location(fullname, folder / '__init__.py')
+    spec = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
+    spec.submodule_search_locations = [str(folder)]
+    return spec
+
   def _folder_of(self, head: str) -> Path | None:
     if head not in self._folders:  # an import within a function runs often
       self._folders[head] = self._place.beside(head) or self._place.above(head)
@@ -182,7 +193,8 @@ class _Finder:
     own_import = _PLACES.get(fullname.partition('.')[0])
     if own_import is None:
       return None
-    spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+    spec = own_import.on_the_way(fullname)
+    spec = spec or importlib.machinery.PathFinder.find_spec(fullname, path, target)
     if spec is not None and isinstance(spec.loader, importlib.machinery.SourceFileLoader):
       spec.loader = _Loader(spec.loader.name, spec.loader.path, own_import)
     return spec

@@ -26,11 +26,17 @@ def device_put_replicated(tree: Any, devices: list[Any]) -> Any:
 
 
 def clip(
-  arr: Any, min: Any = None, max: Any = None, *, a: Any = None, a_min: Any = None, a_max: Any = None
+  arr: Any = None,
+  min: Any = None,
+  max: Any = None,
+  *,
+  a: Any = None,
+  a_min: Any = None,
+  a_max: Any = None,
 ) -> Any:
   """jax.numpy.clip with the keywords it had."""
-  return jnp.clip(arr if a is None else a, min if a_min is None else a_min,
-                  max if a_max is None else a_max)  # fmt: skip
+  lowest, highest = (min if a_min is None else a_min), (max if a_max is None else a_max)
+  return jnp.clip(arr if a is None else a, lowest, highest)
 
 
 def _split(array: np.ndarray, devices: list[Any]) -> jax.Array:

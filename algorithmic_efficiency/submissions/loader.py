@@ -1,6 +1,7 @@
 """This file turns a path into a Submission, or into one line that names all that is wrong."""
 
 import ast
+import contextlib
 import inspect
 import re
 import traceback
@@ -11,6 +12,10 @@ from pathlib import Path
 from algorithmic_efficiency.errors import UsageError
 from algorithmic_efficiency.submissions import conventions, importing, source_checks, upstream_names
 from algorithmic_efficiency.submissions.submission import Submission
+
+
+class UnknownWorkloadError(UsageError):
+  """The submission refuses the workload, by the ValueError that the API asks for."""
 
 
 def resolve(path: Path) -> Path:
@@ -83,11 +88,13 @@ def batch_sizes(
 ) -> tuple[int, int | None]:
   """(training, evaluation) batch sizes over all devices; evaluation None for the workload's own.
 
-  A variant that the submission does not know is asked for again by its base name.
+  A variant that the submission does not know is asked for again by its base name. By ValueError
+  get_eval_batch_size says that it does not know the workload, which has a size of its own.
   """
   evaluation = None
   if submission.get_eval_batch_size is not None:
-    evaluation = _ask(submission, 'get_eval_batch_size', workload_name, base_name)
+    with contextlib.suppress(UnknownWorkloadError):
+      evaluation = _ask(submission, 'get_eval_batch_size', workload_name, base_name)
   if override is not None:
     return override, evaluation
   return _ask(submission, 'get_batch_size', workload_name, base_name), evaluation
@@ -132,7 +139,8 @@ def _ask(submission: Submission, function: str, workload_name: str, base_name: s
         raise
       size = ask(base_name)
   except (Exception, SystemExit) as error:  # someone else's function may raise anything
-    raise UsageError(
+    kind = UnknownWorkloadError if isinstance(error, ValueError) else UsageError
+    raise kind(
       f'{function}({workload_name!r}) of the submission failed: '
       f'{describe(error, submission.path)}; {remedy}.'
     ) from error

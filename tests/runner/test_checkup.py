@@ -160,6 +160,16 @@ def test_a_hyperparameter_that_is_not_read_is_noted(tmp_path):
   ]
 
 
+def test_a_workload_it_does_not_know_is_noted(tmp_path):
+  text = GOOD.replace("!= 'digits'", "!= 'imagenet_resnet'")
+  text += '\ndef get_eval_batch_size(workload_name):\n  return get_batch_size(workload_name)\n'
+  report = check(write(tmp_path, text))
+  assert report.mend_count == 0, report.lines
+  assert [line for line in report.lines if line.startswith('note')] == [
+    "note  get_batch_size does not know 'digits'; give --batch_size=N to train it"
+  ]
+
+
 def run(*arguments):
   done = subprocess.run(
     [sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, timeout=100
