@@ -1,7 +1,6 @@
 """What the tests share: running the command as a user does."""
 
 import csv
-import dataclasses
 import json
 import os
 import shutil
@@ -32,10 +31,6 @@ POINTS = [
   {'learning_rate': 3e-4, 'one_minus_beta_1': 0.9, 'epsilon': 1e-5},
   {'learning_rate': 5e-3, 'one_minus_beta_1': 0.99, 'epsilon': 1e-3},
 ]
-
-
-# Of the ResNet-18 that has 4 channels where cifar's has 64.
-NARROW_RESNET_PARAMS = 44_622
 
 
 class Command:
@@ -113,11 +108,10 @@ def _processes_find_the_package_and_share_the_machine():
 @pytest.fixture(autouse=True, scope='session')
 def _the_resnet_is_narrow_within_the_tests_own_process():
   """The full ResNet-18 of cifar takes a CPU seconds a step; commands that tests start have it."""
+  import narrow
+
   from algorithmic_efficiency.workloads import cifar
 
-  facts = cifar.FACTS
-  cifar.FACTS = dataclasses.replace(
-    facts, model={**facts.model, 'width': 4}, num_params=NARROW_RESNET_PARAMS
-  )
+  facts = narrow.make_cifar_narrow()
   yield
   cifar.FACTS = facts

@@ -121,9 +121,9 @@ def apply(
   """The forward pass: (logits, None). Batch statistics live in the module; updated if asked for."""
   del model, rng
   train = mode == spec.ForwardPassMode.TRAIN
-  if params.training != train:
-    params.train(train)
   bare = _bare(params)
+  if bare.training != train or params.training != train:  # evaluations are of the bare module
+    params.train(train)
   if train:
     _set_batch_norm(bare, update_batch_norm)
   layers = [] if use_running_average_bn is None else _batch_norms(bare)

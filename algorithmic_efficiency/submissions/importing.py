@@ -54,13 +54,15 @@ class Place:
       return self.folder
     return None
 
-  def above(self, head: str) -> Path | None:
-    """The nearest folder above, up to the root, that holds `head`; None if it is installed."""
-    folders = [f for f in self.folder.parents if f.is_relative_to(self.root)]
-    for folder in folders if not _installed(head) else ():
-      if _is_module(folder, head) or _is_package(folder, head) or _holds_python(folder / head):
-        return folder
-    return None
+  def above(self, name: str) -> Path | None:
+    """The nearest folder above, up to the root, that holds a dotted name; None if installed.
+
+    All of the name must be there: a folder may by chance be called like another repository's.
+    """
+    if _installed(name.partition('.')[0]):
+      return None
+    folders = (f for f in self.folder.parents if f.is_relative_to(self.root))
+    return next((f for f in folders if _holds(f, name)), None)
 
   def tail(self, name: str, wanted: Sequence[str] = ()) -> str | None:
     """The longest tail of a dotted name that exists beside the submission.
@@ -69,9 +71,8 @@ class Place:
     """
     parts = name.split('.')
     for start in range(1, len(parts)):
-      target = self.folder.joinpath(*parts[start:])
-      if target.with_name(f'{target.name}.py').is_file() or _holds_python(target):
-        return '.'.join(parts[start:])
+      if _holds(self.folder, tail := '.'.join(parts[start:])):
+        return tail
     there = [_is_module(self.folder, w) or _holds_python(self.folder / w) for w in wanted]
     return '' if there and all(there) else None
 
@@ -81,7 +82,7 @@ class Place:
       folder, dotted = of.parents[level - 1], name
     else:
       head = name.partition('.')[0]
-      found = self.beside(head) or self.above(head)
+      found = self.beside(head) or self.above(name)
       tail = None if found else self.tail(name, wanted)
       if not found and (tail is None or _installed(head)):
         return
@@ -133,7 +134,7 @@ class _Import:
     wanted = fromlist or ()
     if level:
       return builtins.__import__(name, globals, locals, wanted, level)
-    folder = self._folder_of(name.partition('.')[0])
+    folder = self._folder_of(name)
     if folder is not None:
       return self._own(_dotted(self._package, self._place.root, folder), name, wanted)
     try:
@@ -158,10 +159,11 @@ class _Import:
     spec.submodule_search_locations = [str(folder)]
     return spec
 
-  def _folder_of(self, head: str) -> Path | None:
-    if head not in self._folders:  # an import within a function runs often
-      self._folders[head] = self._place.beside(head) or self._place.above(head)
-    return self._folders[head]
+  def _folder_of(self, name: str) -> Path | None:
+    if name not in self._folders:  # an import within a function runs often
+      beside = self._place.beside(name.partition('.')[0])
+      self._folders[name] = beside or self._place.above(name)
+    return self._folders[name]
 
   def _own(self, above: str, name: str, wanted: Sequence[str]) -> ModuleType:
     """The submission's own module; the first of a dotted name unless something is `wanted`."""
@@ -230,6 +232,12 @@ def _is_module(folder: Path, name: str) -> bool:
 
 def _is_package(folder: Path, name: str) -> bool:
   return (folder / name / '__init__.py').is_file()
+
+
+def _holds(folder: Path, name: str) -> bool:
+  """Whether a dotted name is a module or a package below a folder."""
+  target = folder.joinpath(*name.split('.'))
+  return _is_module(target.parent, target.name) or _holds_python(target)
 
 
 def _holds_python(folder: Path) -> bool:

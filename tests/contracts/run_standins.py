@@ -1,9 +1,9 @@
 """Runs several stand-ins one after another in this process, or in each of several that meet.
 
-  python run_standins.py FOLDER STANDIN…
+  python run_standins.py FOLDER STANDIN… STANDIN:cifar…
 
-Their records go to FOLDER/<stand-in>. One process for all, since most of the time of a short run
-is that of imports.
+Their records go to FOLDER/<stand-in>. On cifar the network is narrow. One process for all, since
+most of the time of a short run is that of imports.
 """
 
 import sys
@@ -13,6 +13,13 @@ from algorithmic_efficiency.runner import settings
 from algorithmic_efficiency.runner.study import Study
 
 STANDINS = Path(__file__).parent / 'standins'
+ON_CIFAR = {
+  'workload': 'cifar',
+  'data': 'synthetic',
+  'batch_size': 16,
+  'max_global_steps': 3,
+  'eval_period_steps': 1,  # steps between evaluations find the network as they left it
+}
 
 
 def settings_of(standin: str, folder: Path, **changes: object) -> settings.Settings:
@@ -44,8 +51,14 @@ def settings_of(standin: str, folder: Path, **changes: object) -> settings.Setti
 
 
 if __name__ == '__main__':
+  sys.path.append(str(Path(__file__).resolve().parents[1]))
+  import narrow
+
+  narrow.make_cifar_narrow()
   for name in sys.argv[2:]:
-    study = Study(settings.check(settings_of(name, Path(sys.argv[1]) / name)))
+    standin, _, workload = name.partition(':')
+    changes = ON_CIFAR if workload else {}
+    study = Study(settings.check(settings_of(standin, Path(sys.argv[1]) / name, **changes)))
     (outcome,) = study.run()
     assert outcome['status'] == 'complete', outcome
   study.framework.processes.leave()

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 from conftest import QUICKLY
-from run_standins import settings_of
+from run_standins import ON_CIFAR, settings_of
 
 from algorithmic_efficiency.runner import settings
 from algorithmic_efficiency.runner.study import Study
@@ -50,10 +50,11 @@ def recorded(folder):
 
 
 @functools.cache
-def alone(standin):
-  """The rows of a stand-in on digits, on one device."""
+def alone(name):
+  """The rows of a stand-in on one device; on digits, or on cifar if the name ends so."""
+  standin, _, workload = name.partition(':')
   with tempfile.TemporaryDirectory() as folder:
-    return rows_of(standin, Path(folder))
+    return rows_of(standin, Path(folder), **(ON_CIFAR if workload else {}))
 
 
 def losses_of(rows):
@@ -92,10 +93,9 @@ def test_a_seed_reproduces_it(standin, tmp_path):
   'standin', [s for s in STANDINS if s not in ('jax_pmap_averaging', 'jax_jit_own_mesh')]
 )
 def test_it_trains_a_network_with_batch_norm(standin, tmp_path):
-  changes = {'workload': 'cifar', 'data': 'synthetic', 'batch_size': 16, 'max_global_steps': 3}
-  rows = rows_of(standin, tmp_path, **changes)
-  assert [row['global_step'] for row in rows] == ['1', '3']
-  before, after = losses_of(rows)[::2]
+  rows = rows_of(standin, tmp_path, **ON_CIFAR)
+  assert [row['global_step'] for row in rows] == ['1', '2', '3']
+  before, _, after = losses_of(rows)[::2]
   assert before != after
 
 
@@ -175,33 +175,48 @@ def finish(*processes):
   return [out for out, _ in printed]
 
 
-def assert_as_alone(standin, folder):
+def assert_as_alone(name, folder):
   """The record there is that of one device: losses to rounding, and every example once."""
-  expected, found = alone(standin), recorded(folder / f'digits_{framework_of(standin)}' / 'run_1')
-  counts = [row[f'{s}/num_examples'] for row in found for s in ('train', 'validation', 'test')]
-  assert counts == ['300'] * 6
+  workload = name.partition(':')[2] or 'digits'
+  expected = alone(name)
+  found = recorded(folder / f'{workload}_{framework_of(name)}' / 'run_1')
+  counts = {row[f'{s}/num_examples'] for row in found for s in ('train', 'validation', 'test')}
+  assert counts == {'256' if workload == 'cifar' else '300'}
   np.testing.assert_allclose(losses_of(found), losses_of(expected), rtol=1e-4)
 
 
 def test_four_devices_of_jax_train_as_one_does(tmp_path):
-  standins = [s for s in STANDINS if s.startswith('jax')]
+  on_four_devices([s for s in STANDINS if s.startswith('jax')], tmp_path)
+
+
+def on_four_devices(standins, tmp_path):
   finish(start([DRIVER, tmp_path, *standins], XLA_FLAGS=f'{FOUR_DEVICES} {QUICKLY}'))
-  for standin in standins:
-    assert_as_alone(standin, tmp_path / standin)
+  for name in standins:
+    assert_as_alone(name, tmp_path / name)
 
 
 def test_two_processes_of_jax_train_as_one_does(tmp_path):
-  standins = ['jax_pmap_nadamw', 'jax_jit_sharded']
+  in_two_processes(['jax_pmap_nadamw', 'jax_jit_sharded'], tmp_path)
+  metadata = json.loads((tmp_path / 'jax_jit_sharded/digits_jax/metadata.json').read_text())
+  assert (metadata['num_processes'], metadata['num_devices']) == (2, 2)
+
+
+def in_two_processes(standins, tmp_path):
   with socket.socket() as free:
     free.bind(('127.0.0.1', 0))
     address = f'127.0.0.1:{free.getsockname()[1]}'
   names = {'JAX_COORDINATOR_ADDRESS': address, 'JAX_NUM_PROCESSES': '2'}
   arguments = [DRIVER, tmp_path, *standins]
   finish(*(start(arguments, **names, JAX_PROCESS_ID=str(index)) for index in (0, 1)))
-  for standin in standins:
-    assert_as_alone(standin, tmp_path / standin)
-    metadata = json.loads((tmp_path / standin / 'digits_jax' / 'metadata.json').read_text())
-    assert (metadata['num_processes'], metadata['num_devices']) == (2, 2)
+  for name in standins:
+    assert_as_alone(name, tmp_path / name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('several', [on_four_devices, in_two_processes])
+@pytest.mark.parametrize('name', ['jax_pmap_nadamw:cifar', 'jax_jit_sharded:cifar'])
+def test_batch_norm_of_jax_trains_on_several_devices_as_on_one(name, several, tmp_path):
+  several([name], tmp_path)
 
 
 def torchrun(count, arguments):
@@ -210,10 +225,10 @@ def torchrun(count, arguments):
 
 
 def test_two_processes_of_pytorch_train_as_one_does(tmp_path):
-  standins = ['pytorch_schedule_free', 'pytorch_muon', 'pytorch_shampoo']
+  standins = ['pytorch_schedule_free', 'pytorch_muon', 'pytorch_shampoo', 'pytorch_nadamw:cifar']
   finish(torchrun(2, [DRIVER, tmp_path, *standins]))
-  for standin in standins:
-    assert_as_alone(standin, tmp_path / standin)
+  for name in standins:
+    assert_as_alone(name, tmp_path / name)
 
 
 def test_the_command_below_torchrun_has_one_record_and_one_voice(command):

@@ -81,6 +81,12 @@ def test_dotted_names_of_another_layout(imports, tmp_path):
   assert name_seen(tmp_path, imports, mine__util='by its tail') == 'by its tail'
 
 
+def test_a_folder_above_that_happens_to_have_the_name_of_another_layout(tmp_path):
+  imports = 'from reference.external.mine.util import NAME\n'
+  others = {'reference__else': 'in the way', 'mine__util': 'by its tail'}
+  assert name_seen(tmp_path, imports, **others) == 'by its tail'
+
+
 def test_a_tail_does_not_hide_that_an_installed_package_lacks_a_module(tmp_path):
   with pytest.raises(UsageError, match=r"needs the module 'numpy\.nowhere'"):
     name_seen(tmp_path, 'import numpy.nowhere\n', mine__util='beside')
