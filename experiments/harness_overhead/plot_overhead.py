@@ -37,7 +37,7 @@ def draw_speed(axes, settings: dict[str, list[dict[str, str]]]) -> None:
     axes.plot([place - 0.25, place + 0.25], [median] * 2, color=colour, linewidth=2)
     axes.annotate(f'{median:.2f}', (place + 0.28, median), va='center')
   axes.axhline(1, color='#808080', linewidth=1)
-  axes.set_xticks(range(len(settings)), [s.replace(' ', '\n', 2) for s in settings])
+  axes.set_xticks(range(len(settings)), [s.replace(' ', '\n') for s in settings])
   axes.set(ylabel='steps per second, bench over bare loop', xlim=(-0.6, len(settings) - 0.2))
   axes.set_ylim(LOWEST, HIGHEST)
   axes.set_title('Speed', loc='left', pad=18)
