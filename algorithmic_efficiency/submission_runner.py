@@ -103,6 +103,13 @@ flags.DEFINE_multi_string('record_extra_metadata', [], '"key=value" to add to ev
 flags.DEFINE_multi_string('extra_metadata', [], 'Other name of --record_extra_metadata')
 flags.DEFINE_bool('overwrite', False, 'Delete the record that is there.')
 flags.DEFINE_bool('resume', False, 'Go on with the record that is there: finished trials are kept.')
+flags.DEFINE_bool('save_checkpoints', True, 'Save each trial at its evaluations and on SIGTERM.')
+flags.DEFINE_integer(
+  'num_checkpoints_kept', 2, 'Checkpoints of a trial that are kept, the newest.', lower_bound=1
+)
+flags.DEFINE_float(
+  'eval_timeout_sec', None, 'A trial fails when an evaluation takes longer.', lower_bound=0.001
+)
 flags.DEFINE_enum(
   'edition', NEWEST_EDITION, EDITIONS, 'Edition of the rules: budgets, periods, step hints.'
 )
@@ -126,6 +133,7 @@ _REQUIRED = ('workload', 'submission_path')
 _PLAIN_WORDS = {
   r'invalid literal for int\(\) with base 10: (.*)': r'\1 is not a whole number',
   r"\('Non-boolean argument to boolean flag', (.*)\)": r'\1 is neither true nor false',
+  r'could not convert string to float: (.*)': r'\1 is not a number',
   r'^ERROR:: ': '',
 }
 

@@ -15,23 +15,29 @@ def run(arguments: list[str], framework: str, processes: int = 1, **environment:
     processes: how many; each uses one thread if there are several.
     environment: more variables of theirs.
   """
+  printed = [_finish(p) for p in start(arguments, framework, processes, **environment)]
+  return printed[0]
+
+
+def start(
+  arguments: list[str], framework: str, processes: int = 1, **environment: str
+) -> list[subprocess.Popen[str]]:
+  """The processes that `run` waits for; for PyTorch the one that starts all others."""
   variables = {**os.environ, **environment}
   if processes == 1:
-    return _finish(_start([sys.executable, *arguments], variables))
+    return [_start([sys.executable, *arguments], variables)]
   variables['OMP_NUM_THREADS'] = '1'
   if framework == 'pytorch':
     torchrun = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}']
-    return _finish(_start([sys.executable, *torchrun, *arguments], variables))
+    return [_start([sys.executable, *torchrun, *arguments], variables)]
   with socket.socket() as free:
     free.bind(('127.0.0.1', 0))
     variables['JAX_COORDINATOR_ADDRESS'] = f'127.0.0.1:{free.getsockname()[1]}'
   variables['JAX_NUM_PROCESSES'] = str(processes)
-  started = [
+  return [
     _start([sys.executable, *arguments], {**variables, 'JAX_PROCESS_ID': str(index)})
     for index in range(processes)
   ]
-  printed = [_finish(process) for process in started]
-  return printed[0]
 
 
 def _start(command: list[str], variables: dict[str, str]) -> subprocess.Popen[str]:

@@ -207,9 +207,11 @@ def test_a_disk_that_fills_up_ends_the_run_in_one_line_and_keeps_the_rows(small_
     line, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=100, env=environment
   )
   os.close(writing)
-  assert done.stderr.startswith(f"submission_runner: error: '{trial}/metrics.")
-  assert done.stderr.endswith('go on with --resume.\n')
-  assert done.stderr.count('\n') == 1
+  *warnings, line = done.stderr.splitlines()
+  assert line.startswith(f"submission_runner: error: '{trial}/metrics.")
+  assert line.endswith('go on with --resume.')
+  assert all('no checkpoint could be written' in warning for warning in warnings)
+  assert len(warnings) <= 1
   assert done.returncode == 1
   steps = steps_recorded(trial)
   assert steps[:3] == [1, 2, 4]
@@ -222,10 +224,10 @@ def test_a_disk_that_fills_up_ends_the_run_in_one_line_and_keeps_the_rows(small_
 # Each with the framework, the submission's deed, the signals it gets and the run's exit code.
 STOPS: dict[str, tuple[str, str, list[signal.Signals], int]] = {
   'in training': ('pytorch', 'wait', [signal.SIGINT], 130),
-  'in an evaluation': ('jax', 'evaluate', [signal.SIGTERM], 143),
+  'in an evaluation': ('jax', 'evaluate', [signal.SIGTERM], 75),
   'at the start': ('jax', 'ok', [signal.SIGINT], 130),
   'at the start by SIGTERM': ('jax', 'ok', [signal.SIGTERM], 143),
-  'against its will': ('pytorch', 'swallow', [signal.SIGTERM], 143),
+  'against its will': ('pytorch', 'swallow', [signal.SIGTERM], 75),
   'at once': ('pytorch', 'stubborn', [signal.SIGINT, signal.SIGINT], -signal.SIGINT),
 }
 
@@ -283,8 +285,8 @@ def test_a_signal_ends_the_run_with_its_code_and_one_line(name, stopped):
   ('name', 'reason', 'steps'),
   [
     ('in training', 'SIGINT at step 5', [1, 4]),
-    ('in an evaluation', 'SIGTERM at step 1', None),
-    ('against its will', 'SIGTERM at step 6', [1, 4]),
+    ('in an evaluation', 'SIGTERM at step 1, saved', None),
+    ('against its will', 'SIGTERM at step 6, saved', [1, 4]),
   ],
 )
 def test_an_interrupted_trial_says_so_and_is_readable(name, reason, steps, stopped):

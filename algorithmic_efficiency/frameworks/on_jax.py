@@ -12,6 +12,7 @@ import numpy as np
 
 from algorithmic_efficiency import jax_sharding_utils, spec
 from algorithmic_efficiency.frameworks import processes_jax as processes  # noqa: F401
+from algorithmic_efficiency.frameworks import state_jax as state  # noqa: F401
 
 NAME = 'jax'
 
@@ -200,6 +201,13 @@ def num_params(params: Any) -> int:
 def snapshot(params: Any, model_state: Any) -> tuple[dict[str, Any], dict[str, Any]]:
   """Copies of the parameters and of the model's statistics as numpy arrays, by name."""
   return _named_arrays(params), _named_arrays(model_state)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+  """Whether a device or the machine had no memory left."""
+  return isinstance(error, MemoryError) or (
+    isinstance(error, jax.errors.JaxRuntimeError) and 'RESOURCE_EXHAUSTED' in str(error)
+  )
 
 
 def compile_does_not_help() -> str:

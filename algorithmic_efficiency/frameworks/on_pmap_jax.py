@@ -14,6 +14,7 @@ from flax import jax_utils
 
 from algorithmic_efficiency import jax_sharding_utils
 from algorithmic_efficiency.frameworks import processes_jax as processes
+from algorithmic_efficiency.frameworks import state_jax as state
 from algorithmic_efficiency.frameworks.on_jax import (
   NAME,
   activate,
@@ -23,6 +24,7 @@ from algorithmic_efficiency.frameworks.on_jax import (
   describe_devices,
   free_memory,
   init,
+  is_out_of_memory,
   keys,
   loss,
   num_devices,
@@ -45,6 +47,7 @@ __all__ = [
   'describe_devices',
   'free_memory',
   'init',
+  'is_out_of_memory',
   'keys',
   'loss',
   'num_devices',
@@ -57,6 +60,7 @@ __all__ = [
   'processes',
   'seed',
   'snapshot',
+  'state',
   'unwrap',
   'wait',
   'wrap',

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from algorithmic_efficiency import spec
 from algorithmic_efficiency.frameworks import processes_pytorch as processes
+from algorithmic_efficiency.frameworks import state_pytorch as state  # noqa: F401
 from algorithmic_efficiency.pytorch_utils import pytorch_setup
 
 NAME = 'pytorch'
@@ -200,6 +201,13 @@ def snapshot(params: Any, model_state: Any) -> tuple[dict[str, Any], dict[str, A
   groups = (bare.named_parameters(), bare.named_buffers())
   ours, theirs = ({n: t.detach().cpu().numpy().copy() for n, t in group} for group in groups)
   return ours, theirs
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+  """Whether a device or the machine had no memory left."""
+  return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+    isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+  )
 
 
 def compile_does_not_help() -> str:

@@ -84,7 +84,9 @@ SETTINGS = (
     's',
     'time the framework spent compiling in this trial, in whichever account it fell',
   ),
-  Column('total_duration', 's', 'time since the trial started'),
+  Column('total_duration', 's', 'the sum of all accounts, lost time included'),
+  Column('preemption_count', '', 'how often the trial was taken up again from a checkpoint'),
+  Column('accumulated_lost_time', 's', 'work done after a checkpoint, lost when a run was killed'),
   Column(
     'trial_seed',
     '',
@@ -163,7 +165,6 @@ SOURCE = Column('source', '', 'the metrics.csv the row came from (all_metrics.cs
 RESERVED = (
   SOURCE,
   Column('score', 's', "the submission time, in AlgoPerf's files"),
-  Column('preemption_count', '', "how often the trial was taken up again, in AlgoPerf's files"),
 )
 
 

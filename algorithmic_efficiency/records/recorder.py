@@ -10,7 +10,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -116,6 +116,17 @@ class CsvFile:
     self._header: tuple[str, ...] = ()
     self._known: frozenset[str] = frozenset()
 
+  def refill(self, rows: Iterable[Row]) -> None:
+    """Replaces whatever is there by these rows."""
+    cells: list[Row] = [{name: to_cell(value) for name, value in row.items()} for row in rows]
+    for row in cells:
+      if row.keys() - self._known:
+        self._header = self._order((*self._header, *(n for n in row if n not in self._known)))
+        self._known = frozenset(self._header)
+    if self._header:
+      lines = [_line([row.get(name) for name in self._header]) for row in cells]
+      self._file.replace(_line(self._header) + ''.join(lines))
+
   def append(self, row: Row) -> None:
     """Adds a row. A column seen for the first time is added to the header of the whole file."""
     if row.keys() - self._known:
@@ -147,9 +158,15 @@ class Recorder:
   Args:
     folder: the trial's folder.
     algoperf: also keeps eval_measurements.csv and measurements.csv in AlgoPerf's columns.
+
+  Attributes:
+    num_rows: recorded so far.
+    num_scalar_rows: of measurements.csv.
   """
 
   def __init__(self, folder: TrialFolder, algoperf: bool = False) -> None:
+    self.num_rows = 0
+    self.num_scalar_rows = 0
     self._jsonl = AppendedFile(folder.metrics_jsonl)
     self._csv = CsvFile(folder.metrics_csv, columns.in_order)
     self._evaluations = CsvFile(folder.eval_measurements_csv, _sorted) if algoperf else None
@@ -157,8 +174,44 @@ class Recorder:
     self._scalars: CsvFile | None = None
     self._algoperf = algoperf
 
+  @property
+  def position(self) -> tuple[int, int]:
+    """Rows and scalar rows so far; what `go_on` takes."""
+    return self.num_rows, self.num_scalar_rows
+
+  def go_on(self, num_rows: int, num_scalar_rows: int) -> list[str]:
+    """Takes up a record after its first rows, which makes the files anew.
+
+    Returns:
+      The lines of metrics.jsonl that came later; they will be recorded again.
+
+    Raises:
+      MeasurementError: there are fewer rows than that, or the disk refuses it.
+    """
+    path = self._jsonl.path
+    lines = path.read_text(encoding='utf-8').splitlines(keepends=True)
+    kept, later = lines[:num_rows], lines[num_rows:]
+    try:
+      rows: list[Row] = [json.loads(line) for line in kept]
+    except ValueError as error:
+      raise MeasurementError(f'{str(path)!r} is damaged: {error}.') from error
+    if len(rows) < num_rows:
+      raise MeasurementError(f'{str(path)!r} has {len(rows)} rows of {num_rows}: some are lost.')
+    self._jsonl.replace(''.join(kept))
+    self._csv.refill(rows)
+    if self._evaluations is not None:
+      self._evaluations.refill(_algoperf_columns(row) for row in rows)
+    if num_scalar_rows or self._scalars_path.exists():
+      with self._scalars_path.open(newline='', encoding='utf-8') as file:
+        scalars = list(csv.DictReader(file))[:num_scalar_rows]
+      self._scalars = CsvFile(self._scalars_path, _sorted)
+      self._scalars.refill(scalars)
+    self.num_rows, self.num_scalar_rows = num_rows, num_scalar_rows
+    return later
+
   def evaluation(self, row: Row) -> None:
     """Records one evaluation. Raises MeasurementError if the disk refuses it."""
+    self.num_rows += 1
     self._jsonl.append(to_line(row), durable=True)
     self._csv.append(row)
     if self._evaluations is not None:
@@ -178,6 +231,7 @@ class Recorder:
         file.close()
 
   def _append_scalars(self, row: Row) -> None:
+    self.num_scalar_rows += 1
     if self._scalars is None:
       self._scalars = CsvFile(self._scalars_path, _sorted)
     self._scalars.append(row)

@@ -15,22 +15,25 @@ from pathlib import Path
 from typing import Any, cast
 
 from algorithmic_efficiency.errors import UsageError
+from algorithmic_efficiency.records.whole_files import write_whole
 
 FINISHED = ('complete', 'failed')  # statuses a trial is not taken up again from
 
 # Everything that a run may leave in a trial's folder: half-written files and old attempts too.
 _LEFT_BY_TRIAL = re.compile(
   r'\.?(?:metrics\.(?:csv|jsonl)|hparams\.json|trial\.json|error\.txt|(?:eval_)?measurements\.csv'
-  r'|(?:meta_data|flags)_\d+\.json|(?:telemetry|phases)\.jsonl|checkpoints|traces)'
+  r'|(?:meta_data|flags)_\d+\.json|(?:telemetry|phases)\.jsonl|checkpoints|traces'
+  r'|checkpoint_\d+(?:_unevaluated)?(?:\.damaged_\d+)?)'
   r'(?:\.attempt_\d+|\.\d+\.tmp)?'
 )
 
 
 @dataclass(frozen=True)
 class TrialFolder:
-  """The paths of one trial."""
+  """The paths of one trial; `algoperf` says which layout it has."""
 
   path: Path
+  algoperf: bool = False
 
   @property
   def metrics_csv(self) -> Path:
@@ -67,6 +70,27 @@ class TrialFolder:
     """The evaluations in AlgoPerf's columns."""
     return self.path / 'eval_measurements.csv'
 
+  def checkpoint(self, step: int, evaluated: bool = True) -> Path:
+    """The folder of a checkpoint, after the evaluation that was due at its step or before."""
+    name = f'{step}{"" if evaluated else "_unevaluated"}'
+    if self.algoperf:
+      return self.path / f'checkpoint_{name}'
+    return self.path / 'checkpoints' / f'step_{name}'
+
+  def checkpoints(self) -> list[Path]:
+    """The checkpoints there are, the newest first."""
+    parent = self.checkpoint(0).parent
+    pattern = re.compile(r'(?:step|checkpoint)_(\d+)(_unevaluated)?')
+    paths = list(parent.iterdir()) if parent.is_dir() else []
+    found = [(match, path) for path in paths if (match := pattern.fullmatch(path.name))]
+    found.sort(key=lambda pair: (int(pair[0][1]), not pair[0][2]), reverse=True)
+    return [path for _, path in found]
+
+  @property
+  def lock(self) -> Path:
+    """Held by the process that runs the trial; beside the folder, which may not be there yet."""
+    return self.path.with_name(f'.{self.path.name}.lock')
+
   def meta_data(self, preemptions: int) -> Path:
     """The metadata of the trial's k-th start, as AlgoPerf has it."""
     return self.path / f'meta_data_{preemptions}.json'
@@ -74,6 +98,13 @@ class TrialFolder:
   def flags(self, preemptions: int) -> Path:
     """The flags of the trial's k-th start, as AlgoPerf has it."""
     return self.path / f'flags_{preemptions}.json'
+
+  def num_rows(self) -> int:
+    """Whole rows recorded so far."""
+    try:
+      return self.metrics_jsonl.read_bytes().count(b'\n')
+    except FileNotFoundError:
+      return 0
 
   def read_state(self) -> dict[str, Any] | None:
     """The trial's state, or None where it never started."""
@@ -100,12 +131,22 @@ class TrialFolder:
     ]  # fmt: skip
     if not left:
       return None
-    attempt = 1
-    while any(self.path.glob(f'*.attempt_{attempt}')):
-      attempt += 1
+    attempt = self._next_attempt()
     for file in left:
       file.rename(file.with_name(f'{file.name}.attempt_{attempt}'))
     return f'attempt_{attempt}'
+
+  def keep_aside(self, lines: list[str]) -> None:
+    """Keeps rows that were recorded after a checkpoint and will be recorded again."""
+    if lines:
+      attempt = self._next_attempt()
+      write_whole(self.path / f'{self.metrics_jsonl.name}.attempt_{attempt}', ''.join(lines))
+
+  def _next_attempt(self) -> int:
+    attempt = 1
+    while any(self.path.glob(f'*.attempt_{attempt}')):
+      attempt += 1
+    return attempt
 
   def clear(self) -> None:
     """Removes the trial's record; what somebody else put there stays, and the folder with it."""
@@ -151,7 +192,8 @@ class RunFolder:
 
   def trial(self, index: int) -> TrialFolder:
     """The folder of a trial; `index` counts from 0."""
-    return TrialFolder(self.path / f'{"trial" if self.algoperf else "run"}_{index + 1}')
+    name = f'{"trial" if self.algoperf else "run"}_{index + 1}'
+    return TrialFolder(self.path / name, self.algoperf)
 
   def trials(self) -> dict[int, TrialFolder]:
     """The trials there are, by index from 0."""
@@ -159,6 +201,10 @@ class RunFolder:
     names = (pattern.fullmatch(p.name) for p in self.path.glob('*_*') if p.is_dir())
     indices = sorted(int(match[1]) - 1 for match in names if match)
     return {index: self.trial(index) for index in indices if self.trial(index).path.is_dir()}
+
+  def locks(self) -> set[Path]:
+    """The locks of trials that somebody runs, or ran until killed."""
+    return set(self.path.glob('.*.lock'))
 
   def check_place(self) -> None:
     """Raises UsageError if the folder cannot be there or be written to; makes nothing."""

@@ -8,6 +8,7 @@ stretch is at most twice as long as the one before, since few steps tell little 
 that are only queued seem to take no time at all.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 _SHARE_WITHOUT_ASKING = 0.5  # of the steps until the next decision by time
@@ -20,10 +21,17 @@ class Agreement:
 
   Args:
     processes: of the framework; None for one process.
+    asked: whether this process has been asked to stop.
+
+  Attributes:
+    stops: some process has been asked to stop, and all know.
+    exchanges: made so far.
   """
 
-  def __init__(self, processes: Any = None) -> None:
+  def __init__(self, processes: Any = None, asked: Callable[[], bool] = lambda: False) -> None:
     self._processes = processes
+    self._asked = asked
+    self.stops = False
     self._alone: bool = processes is None or processes.count() == 1
     self._step = 0
     self._seconds = 0.0
@@ -52,7 +60,8 @@ class Agreement:
     return self._seconds
 
   def _exchange(self, step: int, own_seconds: float, next_decision_sec: float) -> None:
-    now = float(self._processes.gather([own_seconds]).max())
+    told = self._processes.gather([own_seconds, float(self._asked())]).max(axis=0)
+    now, self.stops = float(told[0]), bool(told[1])
     self.exchanges += 1
     ahead = 0
     if step > self._step:

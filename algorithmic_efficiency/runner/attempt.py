@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import random
+import signal
 import time
 import traceback
 from collections.abc import Generator
@@ -14,13 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from algorithmic_efficiency.errors import MeasurementError, SubmissionError
+from algorithmic_efficiency import __version__
+from algorithmic_efficiency.errors import MeasurementError, SubmissionError, UsageError
 from algorithmic_efficiency.records.recorder import Recorder, to_json
 from algorithmic_efficiency.records.run_folder import TrialFolder
+from algorithmic_efficiency.records.trial_lock import TrialLock
 from algorithmic_efficiency.records.whole_files import write_whole
-from algorithmic_efficiency.runner import seeds
+from algorithmic_efficiency.runner import seeds, streams
 from algorithmic_efficiency.runner.agreement import Agreement
+from algorithmic_efficiency.runner.checkpoint import Checkpoints, Saved
 from algorithmic_efficiency.runner.clock import Clock
+from algorithmic_efficiency.runner.continuation import CountedQueue, objects, plain_part, take_up
+from algorithmic_efficiency.runner.evaluation import Evaluation
 from algorithmic_efficiency.runner.interrupts import Interrupted
 from algorithmic_efficiency.runner.progress import Progress
 from algorithmic_efficiency.runner.rules import Rules
@@ -35,10 +41,29 @@ Outcome = dict[str, Any]  # what a trial's trial.json holds
 
 
 class Attempt:
-  """One trial from its folder to its outcome."""
+  """One trial from its folder to its outcome.
+
+  Args:
+    study: it belongs to.
+    index: from 0.
+    point: its hyperparameters, or None.
+    folder: its record.
+    lock: held for it; None in processes that do not write.
+    before: its state when it was left unfinished, and may be gone on with.
+    finish_packages: waited for before the clock starts, if given.
+
+  Making one raises UsageError if its checkpoint is of another run.
+  """
 
   def __init__(
-    self, study: Any, index: int, point: Any, folder: TrialFolder, finish_packages: Any
+    self,
+    study: Any,
+    index: int,
+    point: Any,
+    folder: TrialFolder,
+    lock: TrialLock | None,
+    before: Outcome | None,
+    finish_packages: Any,
   ) -> None:
     self._study = study
     self._plan: Plan = study.plan
@@ -50,9 +75,15 @@ class Attempt:
     seed = seeds.derive(study.plan.seed, index)
     self._seeds = seeds.TrialSeeds(seed, study.framework.keys)
     self._started = time.time()
+    self._lock = lock
     self._trial = Trial(alone=study.framework.processes.count() == 1)
     self._clock = Clock(self._wait)
+    self._agreement = Agreement(study.framework.processes, lambda: study.interrupts.asked)
     settings = study.plan.settings
+    kept = settings.num_checkpoints_kept if settings.save_checkpoints else 0
+    self._checkpoints = Checkpoints(folder, study.framework, self._identity(), kept)
+    self._saved: Saved | None = self._newest_checkpoint() if before is not None else None
+    self._preemptions = self._all_preemptions(before)
     self._rules = Rules(
       study.workload,
       self_tuning=study.plan.self_tuning,
@@ -61,16 +92,29 @@ class Attempt:
       goal_counts=settings.data != 'synthetic',
     )
     self._progress = self._make_progress()
-    self._static = self._static_columns()
     self._compiled_before: float = study.framework.compile_seconds()
+    if self._saved is not None:
+      self._started: float = self._saved.content['started']
+      self._compiled_before -= self._saved.content['compile_sec']
+    self._static = self._static_columns()
     self._state: Outcome = {}
+    self._prepared = False
+    self._told_of_checkpoints = False
+
+  @property
+  def goes_on(self) -> bool:
+    """Whether there is a checkpoint to go on from."""
+    return self._saved is not None
 
   def run(self) -> Outcome:
     """Trains; the outcome is on disk when this returns or raises."""
     with self._outcome_recorded():
       with self._open_record() as self._recorder:
         _log.info('%s  %s', self._title, self._shown_point())
-        reason = self._train()
+        if self._study.algoperf_log is not None:
+          self._study.algoperf_log.begins(self._number, self._plan.num_trials)
+        reason = self._train_or_save()
+        self._record_end()
       self._write_state('complete', reason)
     self._progress.clear()
     _log.info('%s  %s: %s.', self._title, self._state['status'], self._state['reason'])
@@ -88,9 +132,23 @@ class Attempt:
       self._write_algoperf_files()
     recorder = Recorder(self._folder, self._plan.folder.algoperf)
     try:
+      if self._saved is not None:
+        later = recorder.go_on(*self._saved.content['rows'])
+        self._folder.keep_aside(later)
       yield recorder
     finally:
       recorder.close()
+
+  def _train_or_save(self) -> str:
+    """Trains; if it is asked to stop at a moment that can be saved, saves that first."""
+    trial, interrupts = self._trial, self._study.interrupts
+    try:
+      with interrupts.waiting(lambda: self._prepared and not (trial.alone and trial.whole)):
+        return self._train()
+    except Interrupted as interrupted:
+      if trial.whole and (trial.alone or self._agreement.stops):
+        interrupted.saved = self._save()
+      raise
 
   def _train(self) -> str:
     study, trial, workload = self._study, self._trial, self._study.workload
@@ -108,7 +166,15 @@ class Attempt:
     study.submission.start(workload, trial, hyperparameters, self._seeds.optimizer)
     if self._finish_packages is not None:
       self._finish_packages()
+    if self._saved is not None:
+      take_up(trial, self._clock, self._saved, study.framework)
+      self._tell_what_was_lost()
+    drawn = 0 if self._saved is None else self._saved.content['batches_drawn']
+    self._queue = CountedQueue(
+      workload.training_queue(self._seeds.data, study.batch_size, drawn), drawn
+    )
     study.telemetry.read()  # shares since the last reading count from here
+    limit = self._plan.settings.eval_timeout_sec
     course = Course(
       workload=workload,
       submission=study.submission,
@@ -116,11 +182,14 @@ class Attempt:
       seeds=self._seeds,
       rules=self._rules,
       clock=self._clock,
-      agreement=Agreement(study.framework.processes),
-      batch_size=study.batch_size,
+      agreement=self._agreement,
+      queue=self._queue,
+      evaluate=Evaluation(workload, study.framework, study.interrupts, limit, self._end_at_once),
       record=self._record,
+      save=self._save_and_check,
       tick=self._tick,
     )
+    self._prepared = trial.whole = True
     return run_trial(trial, course)
 
   def _hyperparameters(self) -> Any:
@@ -135,11 +204,50 @@ class Attempt:
     return {n: self._point[n] for n in ('dropout_rate', 'aux_dropout_rate') if n in self._point}
 
   def _tick(self, trial: Trial, seconds: float) -> None:
-    self._study.interrupts.check()
+    self._stop_if_asked()
     self._progress.tick(trial.global_step, seconds)
+    if self._lock is not None:
+      self._lock.touch()
+
+  def _stop_if_asked(self) -> None:
+    if self._trial.alone:
+      self._study.interrupts.check()
+    elif self._agreement.stops:  # known to all at the same step
+      raise Interrupted(signal.SIGTERM)
+
+  def _save_and_check(self) -> None:
+    self._save()
+    self._stop_if_asked()
+
+  def _save(self) -> bool:
+    """Whether a checkpoint of this moment is on the disk; without one training goes on."""
+    if not self._plan.settings.save_checkpoints:
+      return False
+    trial, framework = self._trial, self._study.framework
+    content = {
+      **plain_part(trial, self._clock, self._queue),
+      'rows': None if self._recorder is None else self._recorder.position,
+      'started': self._started,
+      'compile_sec': framework.compile_seconds() - self._compiled_before,
+      'preemptions': self._preemptions,
+      'saved_at': time.time(),
+    }
+    with self._study.interrupts.held(then_check=False):
+      try:
+        self._checkpoints.save(
+          trial.global_step, not trial.evaluation_pending, content, objects(trial, framework)
+        )
+      except MeasurementError as error:
+        if not self._told_of_checkpoints:  # once is enough
+          self._told_of_checkpoints = True
+          self._progress.clear()
+          _log.warning('%s; training goes on, and the checkpoints before are kept.', error)
+        return False
+    return True
 
   def _record(self, trial: Trial, metrics: Metrics) -> None:
     """One row on disk; then, if the loss is no number any more, the end of the trial."""
+    trial.whole = False
     with self._study.interrupts.held():
       times = {
         'accumulated_submission_time': trial.last_eval_submission_sec,
@@ -150,12 +258,15 @@ class Attempt:
       times = self._study.framework.processes.share(times)  # submissions may decide by them
       if self._recorder is not None:
         self._recorder.evaluation(self._row(trial, metrics, times))
-    seen = {**metrics, **times, 'score': trial.last_eval_submission_sec}
-    trial.eval_results.append((trial.global_step, seen))
-    self._progress.evaluated(trial.global_step, trial.last_eval_submission_sec, metrics)
-    for name, value in metrics.items():
-      if not math.isfinite(value):
-        raise SubmissionError(f'{name} is {value} at step {trial.global_step:,}')
+      seen = {**metrics, **times, 'score': trial.last_eval_submission_sec}
+      trial.eval_results.append((trial.global_step, seen))
+      if self._study.algoperf_log is not None:
+        self._study.algoperf_log.evaluated(times['total_duration'], trial.global_step, seen)
+      self._progress.evaluated(trial.global_step, trial.last_eval_submission_sec, metrics)
+      for name, value in metrics.items():
+        if not math.isfinite(value):
+          raise SubmissionError(f'{name} is {value} at step {trial.global_step:,}')
+      trial.whole = True
 
   def _row(self, trial: Trial, metrics: Metrics, times: dict[str, float]) -> dict[str, Any]:
     plain = {n: metrics[f'validation/{n}'] for n in ('accuracy', 'loss')
@@ -171,6 +282,8 @@ class Attempt:
       'goal_reached': trial.goal_reached,
       'validation_goal_reached': trial.validation_goal_reached,
       'test_goal_reached': trial.test_goal_reached,
+      'preemption_count': len(self._preemptions),
+      'accumulated_lost_time': self._clock.seconds('lost'),
       **self._study.telemetry.read(),
     }
 
@@ -205,9 +318,10 @@ class Attempt:
     except (Interrupted, KeyboardInterrupt) as error:
       self._progress.clear()
       why = str(error) or type(error).__name__
-      self._write_state('interrupted', f'{why} at step {self._trial.global_step:,}')
+      saved = ', saved' if getattr(error, 'saved', False) else ''
+      self._write_state('interrupted', f'{why} at step {self._trial.global_step:,}{saved}')
       raise
-    except MeasurementError as error:
+    except (MeasurementError, UsageError) as error:
       self._progress.clear()
       # Not the algorithm's failure: --resume takes the trial up again.
       with contextlib.suppress(MeasurementError):  # the disk that refused a row may refuse this
@@ -250,17 +364,79 @@ class Attempt:
       'last_evaluation': {k: last[k] for k in ('score', 'validation/loss') if k in last}
       | {k: v for k, v in last.items() if k.endswith(self._study.workload.target_metric_name)},
       'seconds': self._clock.accounts(),
+      'preemptions': self._preemptions,
       'datetime': now,
     }
     content = to_json(self._state)
     if self._writes:
       write_whole(self._folder.state, json.dumps(content, indent=2) + '\n')
 
+  def _record_end(self) -> None:
+    """What AlgoPerf's files say of a trial that has ended."""
+    log, trial = self._study.algoperf_log, self._trial
+    if log is None or self._recorder is None:
+      return
+    spent = trial.submission_sec
+    results = trial.eval_results
+    log.ended(self._number, self._plan.num_trials, self._point, results, trial.global_step, spent)
+    self._recorder.append_scalar_metrics(
+      {'score': spent, 'preemption_count': len(self._preemptions)}, trial.global_step
+    )
+
   def _write_algoperf_files(self) -> None:
     content = to_json(self._study.describe())
-    write_whole(self._folder.meta_data(0), json.dumps(content, indent=2) + '\n')
+    count = len(self._preemptions)
+    write_whole(self._folder.meta_data(count), json.dumps(content, indent=2) + '\n')
     flags: dict[str, Any] = vars(self._plan.settings)
-    write_whole(self._folder.flags(0), json.dumps(flags, indent=2) + '\n')
+    write_whole(self._folder.flags(count), json.dumps(flags, indent=2) + '\n')
+
+  def _identity(self) -> dict[str, Any]:
+    """What must be the same for a checkpoint to be gone on from."""
+    framework = self._study.framework
+    return {
+      **self._plan.identity(),
+      'trial_seed': self._seeds.seed,
+      'hyperparameters': to_json(self._point),
+      'batch_size': self._study.batch_size,
+      'num_devices': framework.num_devices(),
+      'num_processes': framework.processes.count(),
+      'version': __version__,
+    }
+
+  def _newest_checkpoint(self) -> Saved | None:
+    return self._checkpoints.newest(self._folder.num_rows() if self._writes else 0)
+
+  def _all_preemptions(self, before: Outcome | None) -> list[dict[str, Any]]:
+    """Where the trial was taken up again, and the seconds lost, this time included."""
+    if self._saved is None:
+      return []
+    known: list[dict[str, Any]] = (before or {}).get('preemptions') or []
+    known = known if len(known) > len(self._saved.content['preemptions']) else [
+      *self._saved.content['preemptions']
+    ]  # fmt: skip
+    since = max([self._saved.content['saved_at'], *(p['resumed_at'] for p in known)])
+    last_seen = None if self._lock is None else self._lock.last_seen
+    lost = 0.0 if last_seen is None else max(0.0, last_seen - since)
+    state = self._saved.content['state']
+    now = {'global_step': state['global_step'], 'resumed_at': self._started, 'lost_sec': lost}
+    return self._study.framework.processes.share([*known, now])
+
+  def _tell_what_was_lost(self) -> None:
+    """Charges what was done since the checkpoint, and then lost, to an account of its own."""
+    lost = sum(p['lost_sec'] for p in self._preemptions)
+    already = self._clock.seconds('lost')
+    self._clock.take_up({'lost': max(0.0, lost - already)})
+    _log.info(
+      '%s  goes on from step %s (%s); %.1f s of work after it were lost.',
+      self._title, f'{self._trial.global_step:,}', self._saved and self._saved.path.name,
+      self._preemptions[-1]['lost_sec'],
+    )  # fmt: skip
+
+  def _end_at_once(self, reason: str) -> None:
+    """Ends the process from another thread, for an evaluation that hears nothing."""
+    self._write_state('failed', reason)
+    streams.complain(f'submission_runner: error: {self._title}: {reason}.')
+    streams.leave_at_once(1)
 
   def _make_progress(self) -> Progress:
     workload = self._study.workload

@@ -7,7 +7,7 @@ and between switches it never does.
 
 import contextlib
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 
 
 class Clock:
@@ -26,6 +26,12 @@ class Clock:
     self._spent: dict[str, float] = {}
     self._stack = ['setup']
     self._since = self._start = now()
+
+  def take_up(self, accounts: Mapping[str, float]) -> None:
+    """Adds what an earlier process has charged; the total counts from its beginning."""
+    for account, seconds in accounts.items():
+      self._spent[account] = self._spent.get(account, 0.0) + seconds
+      self._start -= seconds
 
   @contextlib.contextmanager
   def charge(self, account: str) -> Generator[None, None, None]:

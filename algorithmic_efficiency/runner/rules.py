@@ -53,7 +53,7 @@ class Rules:
     self._period_steps = eval_period_steps
     self._goal_counts = goal_counts  # never on synthetic data
 
-  def reason_to_stop(self, trial: Any, submission_sec: float) -> str | None:
+  def reason_to_stop(self, trial: Any) -> str | None:
     """Why no further step is made, or None."""
     if trial.validation_goal_reached and trial.test_goal_reached:
       return 'both targets reached'
@@ -61,7 +61,7 @@ class Rules:
       return 'the submission ended training'
     if trial.global_step >= self._max_steps:
       return f'{self._max_steps:,} steps made (--max_global_steps)'
-    if submission_sec >= self.budget_sec:
+    if trial.submission_sec >= self.budget_sec:
       return f'the budget of {self.budget_sec:g} s is spent'
     return None
 

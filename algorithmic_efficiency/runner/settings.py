@@ -39,6 +39,9 @@ class Settings:
   record_extra_metadata: list[str]
   overwrite: bool
   resume: bool
+  save_checkpoints: bool = True
+  num_checkpoints_kept: int = 2
+  eval_timeout_sec: float | None = None
   edition: str
   submission_api: str
   torch_compile: str

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import logging
 from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from algorithmic_efficiency import frameworks
@@ -12,7 +13,9 @@ from algorithmic_efficiency.errors import MeasurementError, ToldByTheFirst, Usag
 from algorithmic_efficiency.frameworks import environment
 from algorithmic_efficiency.hparams import sampling
 from algorithmic_efficiency.records import metadata, packages
-from algorithmic_efficiency.records.run_folder import FINISHED
+from algorithmic_efficiency.records.algoperf_log import AlgoperfLog
+from algorithmic_efficiency.records.run_folder import FINISHED, TrialFolder
+from algorithmic_efficiency.records.trial_lock import TrialLock, all_taken, for_a_moment
 from algorithmic_efficiency.runner import beside, seeds
 from algorithmic_efficiency.runner.attempt import Attempt, Outcome
 from algorithmic_efficiency.runner.interrupts import Interrupts
@@ -71,6 +74,7 @@ class Study:
       self._first_then_all(self._load_data)  # one process downloads, the others find it there
     self.points = points()
     self.telemetry = Telemetry()
+    self.algoperf_log: AlgoperfLog | None = None
 
   def run(self) -> list[Outcome]:
     """Runs the trials; one that fails does not keep the next from running.
@@ -78,7 +82,7 @@ class Study:
     Raises Interrupted when asked to stop, MeasurementError when a record cannot be made.
     """
     outcomes: list[Outcome] = []
-    with _disk_faults_told(), self.interrupts.caught():
+    with _disk_faults_told(), self.interrupts.caught(), self._all_locked() as locks:
       finish_packages = self._open_record()
       for index, point in zip(self.plan.trials, self.points, strict=True):
         folder = self.plan.folder.trial(index)
@@ -87,17 +91,17 @@ class Study:
           _log.info('trial %d is %s already; skipped.', index + 1, before['status'])
           outcomes.append(before)
           continue
-        aside = folder.set_aside() if self.is_first else None
-        if aside:
-          _log.info(
-            'trial %d starts anew; its unfinished record is kept as *.%s.', index + 1, aside
-          )
-        outcomes.append(Attempt(self, index, point, folder, finish_packages).run())
+        lock = locks[folder.lock] if self.is_first else None
+        attempt = self._attempt(index, point, folder, lock, before, finish_packages)
+        outcomes.append(attempt.run())
         finish_packages = None  # waited for before the first trial's clock
         # Compiled code goes too, so that every trial pays for its own compilation.
         self.framework.free_memory()
       if finish_packages is not None:  # every trial was there already
         finish_packages()
+      if self.algoperf_log is not None:
+        self.algoperf_log.final(_score(outcomes))
+        self.algoperf_log.close()
     return outcomes
 
   def describe(self) -> dict[str, Any]:
@@ -126,6 +130,37 @@ class Study:
       **plan.extra,
     }
     return {key: value for key, value in content.items() if value is not None}
+
+  def _attempt(
+    self, index: int, point: Any, folder: TrialFolder, lock: Any, before: Any, finish_packages: Any
+  ) -> Attempt:
+    """An attempt that goes on from the newest checkpoint, or begins anew beside what was left."""
+    try:
+      attempt = Attempt(self, index, point, folder, lock, before, finish_packages)
+    except UsageError as error:  # the same in all processes
+      raise error if self.is_first else ToldByTheFirst(str(error)) from error
+    if not attempt.goes_on and self.is_first:
+      aside = folder.set_aside()
+      if aside:
+        _log.info('trial %d starts anew; its unfinished record is kept as *.%s.', index + 1, aside)
+    return attempt
+
+  @contextlib.contextmanager
+  def _all_locked(self) -> Generator[dict[Path, TrialLock], None, None]:
+    """Holds the locks of this command's trials; makes the folder. Raises UsageError."""
+    plan, folder = self.plan, self.plan.folder
+    with contextlib.ExitStack() as stack:
+      locks: dict[Path, TrialLock] = {}
+
+      def take() -> None:
+        if self.is_first:
+          folder.make()
+          paths = {folder.trial(index).lock for index in plan.trials}
+          paths |= folder.locks() if plan.settings.overwrite else set()
+          locks.update(stack.enter_context(all_taken(sorted(paths))))
+
+      self._first_then_all(take)
+      yield locks
 
   def _first_then_all(self, action: Callable[[], None]) -> None:
     """Does it in the first process and then in the others, or tells all what went wrong there."""
@@ -195,14 +230,24 @@ class Study:
     plan = self.plan
     if not self.is_first:
       return None
-    if plan.settings.overwrite:
-      plan.folder.clear()
-    plan.folder.make()
-    if not plan.folder.metadata.exists():  # the first of a study's commands describes it
-      metadata.write(plan.folder.metadata, self.describe())
+    with for_a_moment(plan.folder.path):  # several commands may begin at once
+      if plan.settings.overwrite:
+        plan.folder.clear()
+      else:
+        claim(plan)  # again: somebody may have been quicker
+      if not plan.folder.metadata.exists():  # the first of a study's commands describes it
+        metadata.write(plan.folder.metadata, self.describe())
+    if plan.folder.algoperf:
+      self.algoperf_log = AlgoperfLog(plan.folder.root, plan.folder.name)
     if plan.folder.packages.exists():
       return None
     return beside.start(packages.__name__, str(plan.folder.packages))
+
+
+def _score(outcomes: list[Outcome]) -> float:
+  """The least submission time of a trial that reached both targets."""
+  times = [o['last_evaluation']['score'] for o in outcomes if o['goal_reached']]
+  return min(times, default=float('inf'))
 
 
 def _is_alone(framework: str) -> bool:

@@ -1,6 +1,6 @@
 """This file is the hot loop, and the state it changes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,8 @@ class Trial:
     training_complete: the submission has ended training.
     submission_sec: submission time after the last step, as all processes agree on it.
     last_eval_submission_sec: submission time at the last evaluation.
+    evaluation_pending: an evaluation is due and prepared for, and not made yet.
+    whole: between two steps, when all of this could be saved.
     alone: no other process takes part.
   """
 
@@ -40,6 +42,8 @@ class Trial:
   training_complete: bool = False
   submission_sec: float = 0.0
   last_eval_submission_sec: float = 0.0
+  evaluation_pending: bool = False
+  whole: bool = False
   alone: bool = True
   clock: Clock | None = None
   rules: Rules | None = None
@@ -82,8 +86,10 @@ class Course:
   seeds: TrialSeeds
   rules: Rules
   clock: Clock
-  batch_size: int
+  queue: Iterator[Any]
+  evaluate: Callable[[Trial], Metrics]
   record: Callable[[Trial, Metrics], None]
+  save: Callable[[], None]
   tick: Callable[[Trial, float], None]
   agreement: Agreement = field(default_factory=Agreement)
 
@@ -96,28 +102,34 @@ def run_trial(trial: Trial, course: Course) -> str:
   """
   workload, submission, clock = course.workload, course.submission, course.clock
   rules, hyperparameters, agreement = course.rules, course.hyperparameters, course.agreement
-  queue = workload.training_queue(course.seeds.data, course.batch_size, trial.global_step)
   with clock.charge('submission'):
     trial.submission_sec = agreement.slowest(trial.global_step, clock.seconds('submission'))
-    while not (reason := rules.reason_to_stop(trial, trial.submission_sec)):
-      select_rng, update_rng, prepare_rng = course.seeds.of_step(trial.global_step)
-      batch = submission.select(workload, trial, hyperparameters, queue, select_rng)
-      submission.update(workload, trial, hyperparameters, batch, update_rng)
-      trial.global_step += 1
+    while trial.evaluation_pending or not (reason := rules.reason_to_stop(trial)):
+      if not trial.evaluation_pending:
+        trial.whole = False
+        select_rng, update_rng, prepare_rng = course.seeds.of_step(trial.global_step)
+        batch = submission.select(workload, trial, hyperparameters, course.queue, select_rng)
+        submission.update(workload, trial, hyperparameters, batch, update_rng)
+        trial.global_step += 1
 
-      seconds = clock.seconds('submission')
-      course.tick(trial, seconds)
-      due = rules.next_decision_sec(trial)
-      trial.submission_sec = agreement.seconds(trial.global_step, seconds, due)
-      if rules.evaluation_is_due(trial, trial.submission_sec):
-        submission.prepare(workload, trial, hyperparameters, prepare_rng)
-        seconds = clock.settled_seconds('submission')  # device work is paid by who queued it
-        trial.submission_sec = agreement.slowest(trial.global_step, seconds)
-        if rules.may_evaluate(trial.submission_sec):
-          with clock.charge('evaluation'):
-            metrics = workload.evaluate(trial.params, trial.model_state)
-          with clock.charge('recording'):
-            rules.note_evaluation(trial, metrics)
-            trial.last_eval_submission_sec = trial.submission_sec
-            course.record(trial, metrics)
+        seconds = clock.seconds('submission')
+        due = rules.next_decision_sec(trial)
+        trial.submission_sec = agreement.seconds(trial.global_step, seconds, due)
+        if rules.evaluation_is_due(trial, trial.submission_sec):
+          submission.prepare(workload, trial, hyperparameters, prepare_rng)
+          seconds = clock.settled_seconds('submission')  # device work is paid by who queued it
+          trial.submission_sec = agreement.slowest(trial.global_step, seconds)
+          trial.evaluation_pending = rules.may_evaluate(trial.submission_sec)
+        trial.whole = True
+        course.tick(trial, seconds)
+      if trial.evaluation_pending:
+        with clock.charge('evaluation'):
+          metrics = course.evaluate(trial)
+        with clock.charge('recording'):
+          rules.note_evaluation(trial, metrics)
+          trial.last_eval_submission_sec = trial.submission_sec
+          trial.evaluation_pending = False
+          course.record(trial, metrics)
+        with clock.charge('checkpoint'):
+          course.save()
   return reason

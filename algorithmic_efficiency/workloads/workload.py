@@ -258,6 +258,18 @@ class Workload(spec.Workload):
       results[f'{prefix}/num_examples'] = int(count)
     return results
 
+  def halve_eval_batch_size(self) -> bool:
+    """Evaluates with half as many examples at a time from now on; False if there is one a device.
+
+    For a machine without the memory; the metrics are the same.
+    """
+    smaller = self._padded(self.eval_batch_size // 2)
+    if not 0 < smaller < self.eval_batch_size:
+      return False
+    self.eval_batch_size = smaller
+    self._eval_batches.clear()
+    return True
+
   def load(self, split: str) -> in_memory.Arrays:
     """The arrays of a split, read once. Raises UsageError where the data is missing or broken."""
     if split not in self._data:

@@ -41,6 +41,8 @@ def settings_of(standin: str, folder: Path, **changes: object) -> settings.Setti
     'record_extra_metadata': [],
     'overwrite': False,
     'resume': False,
+    'save_checkpoints': True,
+    'num_checkpoints_kept': 2,
     'edition': '1.0',
     'submission_api': 'auto',
     'torch_compile': 'auto',

@@ -29,6 +29,12 @@ def found(validation, test):
   return {'validation/accuracy': validation, 'test/accuracy': test}
 
 
+def after(trial, submission_sec):
+  """The trial when it has used so much time."""
+  trial.submission_sec = submission_sec
+  return trial
+
+
 def test_there_are_rules_for_every_edition():
   assert set(EDITION_RULES) == set(EDITIONS)
 
@@ -44,9 +50,9 @@ def test_the_budget_by_edition_and_ruleset(edition, self_tuning, budget):
   rules = Rules(Accuracy(edition), self_tuning=self_tuning)
   assert rules.budget_sec == budget
   trial = Trial(global_step=5)
-  assert rules.reason_to_stop(trial, budget - 0.01) is None
-  assert f'budget of {budget:g} s' in rules.reason_to_stop(trial, budget)
-  assert rules.reason_to_stop(trial, budget + 1) is not None
+  assert rules.reason_to_stop(after(trial, budget - 0.01)) is None
+  assert f'budget of {budget:g} s' in rules.reason_to_stop(after(trial, budget))
+  assert rules.reason_to_stop(after(trial, budget + 1)) is not None
 
 
 @pytest.mark.parametrize(('edition', 'over'), [('0.5', True), ('0.6', False), ('1.0', False)])
@@ -92,14 +98,14 @@ def test_an_evaluation_is_due_at_the_end(eval_period_steps):
 
 def test_no_step_is_made_beyond_max_global_steps():
   rules = Rules(Accuracy(), max_global_steps=1200)
-  assert rules.reason_to_stop(Trial(global_step=1199), 0.0) is None
-  assert '1,200 steps' in rules.reason_to_stop(Trial(global_step=1200), 0.0)
-  assert rules.reason_to_stop(Trial(global_step=1201), 0.0) is not None
-  assert Rules(Accuracy()).reason_to_stop(Trial(global_step=10**9), 0.0) is None
+  assert rules.reason_to_stop(after(Trial(global_step=1199), 0.0)) is None
+  assert '1,200 steps' in rules.reason_to_stop(after(Trial(global_step=1200), 0.0))
+  assert rules.reason_to_stop(after(Trial(global_step=1201), 0.0)) is not None
+  assert Rules(Accuracy()).reason_to_stop(after(Trial(global_step=10**9), 0.0)) is None
 
 
 def test_the_submission_ends_training():
-  reason = Rules(Accuracy()).reason_to_stop(Trial(training_complete=True), 0.0)
+  reason = Rules(Accuracy()).reason_to_stop(after(Trial(training_complete=True), 0.0))
   assert 'submission' in reason
 
 
@@ -109,12 +115,12 @@ def test_the_submission_ends_training():
 )
 def test_both_targets_must_be_reached(validation, test, stops):
   rules, trial = Rules(Accuracy()), Trial(global_step=1)
-  assert rules.reason_to_stop(trial, 1.0) is None
+  assert rules.reason_to_stop(after(trial, 1.0)) is None
   rules.note_evaluation(trial, found(validation, test))
   assert trial.goal_reached is stops
-  assert (rules.reason_to_stop(trial, 1.0) is not None) is stops
+  assert (rules.reason_to_stop(after(trial, 1.0)) is not None) is stops
   if stops:
-    assert 'target' in rules.reason_to_stop(trial, 1.0)
+    assert 'target' in rules.reason_to_stop(after(trial, 1.0))
 
 
 def test_a_target_once_reached_stays_so():
@@ -125,7 +131,7 @@ def test_a_target_once_reached_stays_so():
   assert not trial.test_goal_reached
   rules.note_evaluation(trial, found(0.0, 0.85))
   assert trial.goal_reached
-  assert rules.reason_to_stop(trial, 1.0)
+  assert rules.reason_to_stop(after(trial, 1.0))
 
 
 def test_synthetic_data_never_reaches_a_goal():
@@ -133,7 +139,7 @@ def test_synthetic_data_never_reaches_a_goal():
   rules.note_evaluation(trial, found(1.0, 1.0))
   assert not trial.validation_goal_reached
   assert not trial.test_goal_reached
-  assert rules.reason_to_stop(trial, 1.0) is None
+  assert rules.reason_to_stop(after(trial, 1.0)) is None
 
 
 def test_rules_ask_only_the_facts_of_a_workload():

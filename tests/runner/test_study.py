@@ -84,6 +84,21 @@ class NumpyFramework:
     gather=lambda numbers: np.array([numbers]),
   )
 
+  # Arrays of numpy are what a state tree knows by itself.
+  state = SimpleNamespace(
+    ARRAYS_SUFFIX='.npz',
+    pack=lambda x, store, value: None,
+    attributes=lambda x: None,
+    hidden=dict,
+    restore_hidden=lambda state: None,
+    Unpacking=lambda arrays: None,
+    write=lambda file, arrays: np.savez(file, **arrays),
+    read=lambda path: dict(np.load(path)),
+  )
+
+  def is_out_of_memory(self, error):
+    return isinstance(error, MemoryError)
+
   def wrap(self, params, model_state, compiled):
     assert not compiled
     return params, model_state
@@ -217,7 +232,9 @@ def test_the_record_of_a_study(bench, tmp_path):
   assert [outcome['status'] for outcome in outcomes] == ['complete', 'complete']
   folder = tmp_path / 'logs' / 'digits_jax'
   names = sorted(str(p.relative_to(folder)) for p in folder.rglob('*') if p.is_file())
-  trial = ['hparams.json', 'measurements.csv', 'metrics.csv', 'metrics.jsonl', 'trial.json']
+  saved = [f'checkpoints/step_{step}/{name}' for step in (20, 30)
+           for name in ('arrays_0.npz', 'checkpoint.json', 'state_0.json')]  # fmt: skip
+  trial = [*saved, 'hparams.json', 'measurements.csv', 'metrics.csv', 'metrics.jsonl', 'trial.json']
   assert names == [
     'metadata.json', 'packages.txt', *(f'run_{i}/{name}' for i in (1, 2) for name in trial),
   ]  # fmt: skip
@@ -322,7 +339,7 @@ def test_an_interrupted_study_goes_on_to_the_same_numbers(bench, tmp_path, no_pa
   assert signal.getsignal(signal.SIGINT) is before
   assert state(tmp_path, 1)['status'] == 'complete'
   assert state(tmp_path, 2)['status'] == 'interrupted'
-  assert 'step 12' in state(tmp_path, 2)['reason']
+  assert 'step 13, saved' in state(tmp_path, 2)['reason']
   assert table(tmp_path, 2)['global_step'].tolist() == [1, 10]
   trouble.unlink()
   finished = (tmp_path / 'logs/digits_jax/run_1/metrics.csv').read_bytes()
@@ -333,8 +350,9 @@ def test_an_interrupted_study_goes_on_to_the_same_numbers(bench, tmp_path, no_pa
     pd.testing.assert_frame_equal(
       table(tmp_path, trial)[METRICS], table(tmp_path, trial, 'straight')[METRICS], check_exact=True
     )
-  kept = tmp_path / 'logs/digits_jax/run_2/metrics.csv.attempt_1'
-  assert pd.read_csv(kept)['global_step'].tolist() == [1, 10]
+  (preempted,) = state(tmp_path, 2)['preemptions']
+  assert preempted['global_step'] == 13
+  assert table(tmp_path, 2)['preemption_count'].tolist() == [0, 0, 1, 1]
 
 
 def test_a_signal_that_foreign_code_swallows_still_ends_the_trial(bench, tmp_path, no_packages):

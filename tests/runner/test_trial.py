@@ -21,6 +21,7 @@ from algorithmic_efficiency.workloads import in_memory
 
 # What each call costs, in seconds; binary fractions, so that sums are exact.
 SELECT, UPDATE, PREPARE, EVALUATE, RECORD, TICK = 0.125, 0.5, 2.0, 64.0, 1024.0, 0.0
+SAVE = 4096.0
 STEP = SELECT + UPDATE
 Point = namedtuple('Point', ['learning_rate'])
 
@@ -152,8 +153,10 @@ class World:
       seeds=self.seeds,
       rules=self.rules,
       clock=self.clock,
-      batch_size=8,
+      queue=self.training_queue(self.seeds.data, 8, start),
+      evaluate=lambda trial: self.evaluate(trial.params, trial.model_state),
       record=self.record,
+      save=lambda: self.spend('save', SAVE),
       tick=self.tick,
     )
     return run_trial(self.trial, self.course)
@@ -167,8 +170,9 @@ def train(current_param_container, batch, hyperparameters, optimizer_state, mode
   return {'steps': optimizer_state['steps'] + 1}, params, model_state
 
 
+# What is done to prepare an evaluation is part of the step before it.
 STEP_CALLS = ['select', 'update', 'tick']
-EVALUATION_CALLS = ['prepare', 'evaluate', 'record']
+EVALUATION_STEP_CALLS = ['select', 'update', 'prepare', 'tick', 'evaluate', 'record', 'save']
 
 
 def test_the_order_of_calls():
@@ -177,9 +181,9 @@ def test_the_order_of_calls():
   assert '3 steps' in reason
   assert world.events == [
     'queue from 0',
-    *STEP_CALLS, *EVALUATION_CALLS,  # after the first step
+    *EVALUATION_STEP_CALLS,  # after the first step
     *STEP_CALLS,
-    *STEP_CALLS, *EVALUATION_CALLS,  # and at the end
+    *EVALUATION_STEP_CALLS,  # and at the end
   ]  # fmt: skip
   assert world.trial.global_step == 3
   assert world.trial.optimizer_state == {'steps': 3}
@@ -207,6 +211,7 @@ def test_only_the_submissions_calls_are_scored():
     'submission': 10 * STEP + evaluations * PREPARE,
     'evaluation': evaluations * EVALUATE,
     'recording': evaluations * RECORD,
+    'checkpoint': evaluations * SAVE,
   }
 
 
@@ -247,7 +252,7 @@ def test_evaluations_by_steps_come_at_the_same_steps_whatever_they_take():
 def test_without_prepare_for_eval_the_evaluation_comes_at_once():
   world = World(has_prepare=False)
   world.run(max_global_steps=1)
-  assert world.events == ['queue from 0', *STEP_CALLS, 'evaluate', 'record']
+  assert world.events == ['queue from 0', *STEP_CALLS, 'evaluate', 'record', 'save']
   assert world.clock.seconds('submission') == STEP
 
 
@@ -257,7 +262,7 @@ def test_device_work_is_paid_by_the_submission_and_waited_for_only_at_evaluation
   world.tick = lambda trial, seconds: ticks.append(seconds)
   world.run(max_global_steps=4)
   # The first step is evaluated; the queue of the other three grows behind the processor's back.
-  assert ticks == [STEP, STEP + 3 + STEP, STEP + 3 + 2 * STEP, STEP + 3 + 3 * STEP]
+  assert ticks[:3] == [STEP + 3, STEP + 3 + STEP, STEP + 3 + 2 * STEP]
   assert world.rows[0][1] == STEP + 3
   end = (STEP + 3) + STEP + 3 * 3.0  # the device is never idle once it has begun
   assert world.rows[1][1] == end
@@ -343,7 +348,7 @@ def test_train_state_is_given_to_those_who_name_it_and_read_only():
     'accumulated_submission_time': STEP + PREPARE + SELECT,
     'accumulated_eval_time': EVALUATE,
     'accumulated_logging_time': RECORD,
-    'last_step_end_time': STEP + PREPARE + EVALUATE + RECORD + SELECT,
+    'last_step_end_time': STEP + PREPARE + EVALUATE + RECORD + SAVE + SELECT,
   }
 
 
@@ -371,7 +376,7 @@ def test_a_submission_may_end_itself_and_gets_a_last_evaluation(at):
   reason = world.run()
   assert 'submission' in reason
   assert world.trial.training_complete
-  assert world.events[-6:] == [*STEP_CALLS, *EVALUATION_CALLS]
+  assert world.events[-7:] == EVALUATION_STEP_CALLS
   assert world.events.count('evaluate') == (1 if at == 1 else 2)
   assert world.trial.global_step == at
   assert world.trial.optimizer_state == {'steps': at - 1}  # nothing came of the step that ended it
@@ -383,7 +388,7 @@ def test_it_ends_when_both_targets_are_reached():
   assert 'target' in reason
   assert world.trial.goal_reached
   assert world.events.count('evaluate') == 3
-  assert world.events[-1] == 'record'
+  assert world.events[-2:] == ['record', 'save']
 
 
 def test_the_goal_is_noted_before_the_row_is_recorded():
