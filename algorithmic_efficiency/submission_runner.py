@@ -208,7 +208,9 @@ def _run(argv: list[str]) -> NoReturn:
   except MeasurementError as error:
     _stop(str(error), 1)
   except (Interrupted, KeyboardInterrupt) as error:
-    _stop_at_once(error.exit_code if isinstance(error, Interrupted) else 130)
+    if isinstance(error, Interrupted):
+      _stop_at_once(error.exit_code, error.saved)
+    _stop_at_once(130)
   report.summarize(study, outcomes)
   streams.leave(1 if any(outcome['status'] == 'failed' for outcome in outcomes) else 0)
 
@@ -241,10 +243,10 @@ def _stop(message: str, code: int) -> NoReturn:
   streams.leave(code)
 
 
-def _stop_at_once(code: int) -> NoReturn:
+def _stop_at_once(code: int, saved: bool = False) -> NoReturn:
+  kept = 'the trial is saved as it is' if saved else 'what was recorded is kept'
   streams.complain(
-    'submission_runner: stopped: Interrupted; what was recorded is kept, '
-    'and --resume goes on with it.'
+    f'submission_runner: stopped: Interrupted; {kept}, and --resume goes on with it.'
   )
   streams.leave_at_once(code)
 

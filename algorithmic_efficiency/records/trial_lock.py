@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Generator, Iterable
 from pathlib import Path
@@ -34,7 +35,6 @@ class TrialLock:
   def __init__(self, path: Path) -> None:
     self._path = path
     self._fd = -1
-    self._next_touch = 0.0
     self.last_seen: float | None = None
 
   def take(self) -> None:
@@ -53,10 +53,8 @@ class TrialLock:
     os.pwrite(self._fd, json.dumps(owner).encode(), 0)
 
   def touch(self) -> None:
-    """A sign of life; most calls only look at a clock."""
-    now = time.monotonic()
-    if now >= self._next_touch:
-      self._next_touch = now + _TOUCH_SEC
+    """A sign of life."""
+    with contextlib.suppress(OSError):  # a network file system that is away for a while
       os.utime(self._fd)
 
   def release(self) -> None:
@@ -94,13 +92,28 @@ class TrialLock:
 
 @contextlib.contextmanager
 def all_taken(paths: Iterable[Path]) -> Generator[dict[Path, TrialLock], None, None]:
-  """Holds several locks, or none: raises UsageError if one of them is somebody else's."""
+  """Holds several locks, or none: raises UsageError if one of them is somebody else's.
+
+  A thread touches them, since a step or an evaluation may take any time.
+  """
   locks = {path: TrialLock(path) for path in paths}
+  released = threading.Event()
+
+  def touch_all() -> None:
+    while not released.wait(_TOUCH_SEC):
+      for lock in locks.values():
+        lock.touch()
+
+  heart = threading.Thread(target=touch_all, name='locks', daemon=True)
   try:
     for lock in locks.values():
       lock.take()
+    heart.start()
     yield locks
   finally:
+    released.set()
+    if heart.is_alive():
+      heart.join()
     for lock in locks.values():
       lock.release()
 

@@ -13,7 +13,7 @@ from typing import Any
 
 _SHARE_WITHOUT_ASKING = 0.5  # of the steps until the next decision by time
 _GROWTH = 2  # of a stretch over the one before
-_LONGEST_SEC = 10.0  # between exchanges, should steps become slower than they were
+_LONGEST_SEC = 5.0  # between exchanges: steps may become slower, and who is asked to stop must tell
 
 
 class Agreement:

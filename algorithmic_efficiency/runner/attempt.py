@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import datetime
+import importlib.metadata
 import json
 import logging
 import math
@@ -206,8 +207,6 @@ class Attempt:
   def _tick(self, trial: Trial, seconds: float) -> None:
     self._stop_if_asked()
     self._progress.tick(trial.global_step, seconds)
-    if self._lock is not None:
-      self._lock.touch()
 
   def _stop_if_asked(self) -> None:
     if self._trial.alone:
@@ -231,6 +230,7 @@ class Attempt:
       'compile_sec': framework.compile_seconds() - self._compiled_before,
       'preemptions': self._preemptions,
       'saved_at': time.time(),
+      'library': self._library(),
     }
     with self._study.interrupts.held(then_check=False):
       try:
@@ -431,6 +431,16 @@ class Attempt:
       self._title, f'{self._trial.global_step:,}', self._saved and self._saved.path.name,
       self._preemptions[-1]['lost_sec'],
     )  # fmt: skip
+    before = self._saved and self._saved.content['library']
+    if before != self._library():
+      _log.warning(
+        'the checkpoint is of %s, and this is %s: numbers may differ from those of a run that was '
+        'not interrupted.', before, self._library(),
+      )  # fmt: skip
+
+  def _library(self) -> str:
+    name = {'pytorch': 'torch'}.get(self._plan.framework, self._plan.framework)
+    return f'{name} {importlib.metadata.version(name)}'
 
   def _end_at_once(self, reason: str) -> None:
     """Ends the process from another thread, for an evaluation that hears nothing."""

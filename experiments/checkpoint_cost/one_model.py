@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
@@ -25,14 +27,18 @@ REPEATS = 3
 
 def model(framework: str, count: int, fill: float) -> dict[str, Any]:
   """Parameters and two moments, in `LAYERS` arrays each."""
+  draw = np.random.default_rng(0)  # nothing that could be compressed
   if framework == 'jax':
-    import jax.numpy as jnp
-
-    arrays = {n: [jnp.full(count // LAYERS, fill + i) for i in range(LAYERS)] for n in 'pmv'}
+    from jax.numpy import asarray
   else:
-    import torch
+    from torch import from_numpy as asarray
 
-    arrays = {n: [torch.full((count // LAYERS,), fill + i) for i in range(LAYERS)] for n in 'pmv'}
+  def layer(number: int) -> Any:
+    array = draw.standard_normal(count // LAYERS, np.float32)
+    array[-1] = fill + number
+    return asarray(array)
+
+  arrays = {name: [layer(number) for number in range(LAYERS)] for name in 'pmv'}
   return {'params': arrays['p'], 'optimizer_state': {'m': arrays['m'], 'v': arrays['v']}}
 
 

@@ -27,7 +27,8 @@ sys.path[:0] = [str(HERE.parent)]
 
 import launching
 
-STEPS, PERIOD = 4000, 50
+STEPS = {1: 4000, 2: 1200}  # by processes; far from the budget of time, which would end a run
+PERIOD = 40
 POINT = {'learning_rate': 1e-5, 'one_minus_beta_1': 0.1, 'epsilon': 1e-8}  # reaches no goal
 # (framework, processes)
 SETTINGS = (('jax', 1), ('pytorch', 1), ('jax', 2), ('pytorch', 2))
@@ -35,7 +36,7 @@ SETTINGS = (('jax', 1), ('pytorch', 1), ('jax', 2), ('pytorch', 2))
 SAME = ('train/', 'validation/', 'test/', 'global_step', 'epoch', 'goal_reached', 'trial_seed')
 
 
-def command(framework: str, folder: Path, resume: bool) -> list[str]:
+def command(framework: str, count: int, folder: Path, resume: bool) -> list[str]:
   """The arguments of a run."""
   baseline = ROOT / 'baselines' / 'mnist'
   space = folder.parent / 'space.json'
@@ -47,7 +48,7 @@ def command(framework: str, folder: Path, resume: bool) -> list[str]:
     f'--submission_path={baseline}/mnist_{framework}/submission.py',
     f'--tuning_search_space={space}',
     f'--log_dir={folder}',
-    f'--max_global_steps={STEPS}',
+    f'--max_global_steps={STEPS[count]}',
     f'--eval_period_steps={PERIOD}',
     '--rng_seed=7',
     *(['--resume'] if resume else []),
@@ -101,7 +102,7 @@ def torture(
 ) -> list[dict]:
   """The lines of one setting: runs that are killed until `kills` is reached."""
   began = time.monotonic()
-  launching.run(command(framework, folder / 'alone', resume=False), framework, count)
+  launching.run(command(framework, count, folder / 'alone', resume=False), framework, count)
   alone_sec = time.monotonic() - began
   expected = rows_of(folder / 'alone', framework)
   lines: list[dict] = []
@@ -113,7 +114,8 @@ def torture(
     # Of a run some kills, each at a moment drawn from all that it takes.
     for number in range(min(4, kills - len(lines))):
       after = generator.uniform(0.3, 0.9) * alone_sec
-      processes = launching.start(command(framework, target, resume=number > 0), framework, count)
+      arguments = command(framework, count, target, resume=number > 0)
+      processes = launching.start(arguments, framework, count)
       time.sleep(after)
       running = any(process.poll() is None for process in processes)
       kill(processes)
@@ -126,12 +128,13 @@ def torture(
         'killed_after_sec': round(after, 2),
         **left_behind(target, framework),
       })  # fmt: skip
-    launching.run(command(framework, target, resume=True), framework, count)
+    launching.run(command(framework, count, target, resume=True), framework, count)
     found = rows_of(target, framework)
     state = json.loads((target / f'digits_{framework}' / 'run_1' / 'trial.json').read_text())
     for line in of_run:
       line['same'] = 'yes' if found == expected else 'NO'
-      line['rows'] = len(found)
+      line['rows'], line['rows_expected'] = len(found), len(expected)
+      line['ended_by'] = state['reason']
       line['lost_sec'] = round(state['seconds'].get('lost', 0.0), 2)
       print(*line.values(), flush=True)
     lines += of_run

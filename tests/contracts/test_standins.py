@@ -88,9 +88,9 @@ def test_a_seed_reproduces_it(standin, tmp_path):
   assert found[0] != found[1] == found[2]
 
 
-# A ResNet is compiled for many seconds in JAX: one of each convention.
 @pytest.mark.parametrize(
-  'standin', [s for s in STANDINS if s not in ('jax_pmap_averaging', 'jax_jit_own_mesh')]
+  'standin',  # a ResNet is compiled for many seconds in JAX
+  [pytest.param(s, marks=pytest.mark.slow) if s.startswith('jax') else s for s in STANDINS],
 )
 def test_it_trains_a_network_with_batch_norm(standin, tmp_path):
   rows = rows_of(standin, tmp_path, **ON_CIFAR)

@@ -173,7 +173,13 @@ def test_a_baseline_learns_digits_and_is_recorded(path, tmp_path):
 
 
 @each_baseline
-@pytest.mark.parametrize('workload', sorted({*WORKLOADS} - {IN_PACKAGE}))
+@pytest.mark.parametrize(
+  'workload',
+  [
+    pytest.param(name, marks=pytest.mark.slow) if name == 'cifar' else name
+    for name in sorted({*WORKLOADS} - {IN_PACKAGE})
+  ],
+)
 def test_a_baseline_trains_the_other_workloads_and_is_evaluated(path, workload):
   point = point_of(path)
   chosen = namedtuple('Hyperparameters', point)(**point)
