@@ -241,7 +241,9 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_serves(kind, bench, tmp
   DAMAGE[kind](damaged)
   (outcome,) = bench(resume=True).run()
   assert 'step_24 is of no use (' in caplog.text
-  assert outcome['preemptions'][0]['global_step'] == 20
+  (preempted,) = outcome['preemptions']
+  assert preempted['global_step'] == 20
+  assert 0 < preempted['lost_sec'] == outcome['seconds']['lost']
   assert same(tmp_path / 'logs') == same(tmp_path / 'straight')
   assert damaged.with_name('step_24.damaged_1').exists()  # for whoever wants to look
 

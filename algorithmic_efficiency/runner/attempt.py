@@ -415,9 +415,11 @@ class Attempt:
       *self._saved.content['preemptions']
     ]  # fmt: skip
     since = max([self._saved.content['saved_at'], *(p['resumed_at'] for p in known)])
-    last_seen = None if self._lock is None else self._lock.last_seen
-    lost = 0.0 if last_seen is None else max(0.0, last_seen - since)
     state = self._saved.content['state']
+    last_seen = None if self._lock is None else self._lock.last_seen
+    if before is not None and before['global_step'] > state['global_step']:  # it stopped later
+      last_seen = datetime.datetime.fromisoformat(before['datetime']).timestamp()
+    lost = 0.0 if last_seen is None else max(0.0, last_seen - since)
     now = {'global_step': state['global_step'], 'resumed_at': self._started, 'lost_sec': lost}
     return self._study.framework.processes.share([*known, now])
 
