@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 from conftest import QUICKLY
-from run_standins import ON_CIFAR, settings_of
+from run_standins import ON_CIFAR, settings_of, stopped_and_gone_on_with
 
 from algorithmic_efficiency.runner import settings
 from algorithmic_efficiency.runner.study import Study
@@ -76,6 +76,16 @@ def test_it_trains(standin):
   assert [row['global_step'] for row in rows] == ['1', '30']
   losses = losses_of(rows)
   assert losses[2] < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize('standin', STANDINS)
+def test_it_goes_on_to_the_last_digit_after_it_was_stopped(standin, tmp_path):
+  study = stopped_and_gone_on_with(standin, tmp_path, at=12)
+  (outcome,) = study.run()
+  assert outcome['status'] == 'complete', outcome['reason']
+  assert outcome['preemptions'][0]['global_step'] == 13
+  rows = recorded(study.plan.folder.trial(0).path)
+  assert losses_of(rows) == losses_of(alone(standin))
 
 
 @pytest.mark.parametrize('standin', ['jax_pmap_averaging', 'pytorch_schedule_free'])
@@ -190,7 +200,11 @@ def test_four_devices_of_jax_train_as_one_does(tmp_path):
 
 
 def on_four_devices(standins, tmp_path):
+  """Trains them there, each once more with a stop if it is on digits."""
   finish(start([DRIVER, tmp_path, *standins], XLA_FLAGS=f'{FOUR_DEVICES} {QUICKLY}'))
+  for name in (n for n in standins if ':' not in n):
+    whole, stopped = (tmp_path / f'{name}{end}' / 'digits_jax/run_1' for end in ('', '_stopped'))
+    assert losses_of(recorded(stopped)) == losses_of(recorded(whole))
   for name in standins:
     assert_as_alone(name, tmp_path / name)
 
