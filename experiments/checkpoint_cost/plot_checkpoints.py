@@ -15,7 +15,7 @@ def main() -> None:
   """Draws the figure: results.csv to plot_checkpoints.png."""
   with (HERE / 'results.csv').open(newline='', encoding='utf-8') as file:
     rows = list(csv.DictReader(file))
-  figure, (speed, start) = plt.subplots(1, 2, figsize=(10.5, 4), width_ratios=[2.2, 1])
+  figure, (speed, start) = plt.subplots(1, 2, figsize=(11, 4), width_ratios=[1.7, 1])
   large = [r for r in rows if int(r['bytes']) and not r['what'].startswith('cifar')]
   for place, row in enumerate(reversed(large)):
     value = int(row['bytes']) / float(row['seconds']) / 1e6
@@ -28,18 +28,18 @@ def main() -> None:
   speed.set(xlabel='MB/s, 1.2 GB, until the disk has it')
   speed.set_title('A model of 100 million parameters', loc='left')
   speed.margins(x=0.15)
-  for place, framework in enumerate(style.COLOURS):
-    for offset, kind, alpha in ((-0.18, 'fresh', 0.45), (0.18, 'resumed', 1.0)):
-      (row,) = [r for r in rows if r['framework'] == framework and r['what'].endswith(f', {kind}')]
-      seconds = float(row['seconds'])
-      start.bar(place + offset, seconds, 0.34, color=style.COLOURS[framework], alpha=alpha)
-      start.annotate(
-        f'{kind}\n{seconds:.1f} s', (place + offset, seconds), ha='center', va='bottom'
-      )
-  start.set_xticks(range(len(style.COLOURS)), list(style.COLOURS))
+  starts = [r for r in rows if r['what'].startswith('command to first step')]
+  kinds = [row['what'].rpartition(', ')[2] for row in starts]
+  for place, (row, kind) in enumerate(zip(starts, kinds, strict=True)):
+    seconds = float(row['seconds'])
+    alpha = 1.0 if kind == 'resumed' else 0.45
+    start.bar(place, seconds, 0.8, color=style.COLOURS[row['framework']], alpha=alpha)
+    start.annotate(f'{seconds:.1f}', (place, seconds), ha='center', va='bottom')
+  names = [f'{row["framework"]}\n{kind}' for row, kind in zip(starts, kinds, strict=True)]
+  start.set_xticks(range(len(starts)), names)
   start.set(ylabel='seconds from command to first step')
   start.set_title('Start', loc='left')
-  start.margins(y=0.2)
+  start.margins(y=0.15)
   figure.tight_layout()
   style.save(figure, HERE / 'plot_checkpoints.png')
 
