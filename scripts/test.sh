@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole test suite, both frameworks, in .venv. Arguments go to pytest:
 #
-#   bash scripts/test.sh                              everything but what takes minutes
+#   bash scripts/test.sh                              everything but what takes long
 #   bash scripts/test.sh -m slow                      that
 #   bash scripts/test.sh tests/runner/test_clock.py   one file
 set -euo pipefail

@@ -345,6 +345,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_no_training(bench, tmp_path, c
 # Kills, and several commands.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('framework', ['jax', 'pytorch'])
 def test_a_killed_run_goes_on_to_the_last_digit(framework, command):
   flags = {'max_global_steps': 600, 'eval_period_steps': 20}
@@ -366,6 +367,7 @@ def test_a_killed_run_goes_on_to_the_last_digit(framework, command):
   assert same(command.log_dir) == found
 
 
+@pytest.mark.slow
 def test_two_commands_on_one_trial(command):
   flags = {'max_global_steps': 10**6, 'eval_period_steps': 10**6}
   process = subprocess.Popen(command.arguments('pytorch', **flags), stdout=subprocess.PIPE)
@@ -391,6 +393,7 @@ def test_two_commands_on_one_trial(command):
   assert not lock.exists()
 
 
+@pytest.mark.slow
 def test_commands_side_by_side_fill_one_folder(command):
   flags = {'num_tuning_trials': 3, 'max_global_steps': 20}
   started = [

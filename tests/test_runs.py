@@ -156,6 +156,7 @@ def test_another_seed_gives_other_losses_and_seed_0_is_a_seed(studies, command):
   assert losses(command, 'jax', 1)[0] != losses(studies, 'jax', 1)[0]
 
 
+@pytest.mark.slow
 def test_a_slice_of_the_trials_agrees_with_the_whole(studies, command):
   command.run('jax', **STUDY, hparam_start_index=1)
   folder = command.log_dir / 'digits_jax'

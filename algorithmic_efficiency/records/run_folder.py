@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from algorithmic_efficiency.errors import UsageError
+from algorithmic_efficiency.records.trial_lock import any_is_alive
 from algorithmic_efficiency.records.whole_files import write_whole
 
 FINISHED = ('complete', 'failed')  # statuses a trial is not taken up again from
@@ -245,7 +246,7 @@ class RunFolder:
     """Raises UsageError if a trial of `indices` is already there, telling what can be done."""
     here = [trial for index, trial in self.trials().items() if index in indices]
     states = {trial.path.name: trial.read_state() for trial in here}
-    if self.metadata.exists() and not self.trials():
+    if self.metadata.exists() and not self.trials() and not any_is_alive(self.locks()):
       raise UsageError(
         f'{str(self.path)!r} already holds a run that did not begin its first trial; '
         '--resume goes on with it, --overwrite deletes it, or choose another --log_dir.'

@@ -118,6 +118,15 @@ def all_taken(paths: Iterable[Path]) -> Generator[dict[Path, TrialLock], None, N
       lock.release()
 
 
+def any_is_alive(paths: Iterable[Path]) -> bool:
+  """Whether one of these locks was touched lately; takes none, which might keep it from another."""
+  for path in paths:
+    with contextlib.suppress(FileNotFoundError):  # given back just now
+      if time.time() - path.stat().st_mtime < _ALIVE_SEC:
+        return True
+  return False
+
+
 @contextlib.contextmanager
 def for_a_moment(folder: Path) -> Generator[None, None, None]:
   """Holds the lock of a folder, which everybody holds only briefly; waits for it."""

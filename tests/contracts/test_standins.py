@@ -88,6 +88,7 @@ def test_it_goes_on_to_the_last_digit_after_it_was_stopped(standin, tmp_path):
   assert losses_of(rows) == losses_of(alone(standin))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('standin', ['jax_pmap_averaging', 'pytorch_schedule_free'])
 def test_a_seed_reproduces_it(standin, tmp_path):
   seeds = (3, -(2**40), -(2**40))  # negative and of 64 bits
@@ -195,6 +196,7 @@ def assert_as_alone(name, folder):
   np.testing.assert_allclose(losses_of(found), losses_of(expected), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_four_devices_of_jax_train_as_one_does(tmp_path):
   on_four_devices([s for s in STANDINS if s.startswith('jax')], tmp_path)
 
@@ -209,6 +211,7 @@ def on_four_devices(standins, tmp_path):
     assert_as_alone(name, tmp_path / name)
 
 
+@pytest.mark.slow
 def test_two_processes_of_jax_train_as_one_does(tmp_path):
   in_two_processes(['jax_pmap_nadamw', 'jax_jit_sharded'], tmp_path)
   metadata = json.loads((tmp_path / 'jax_jit_sharded/digits_jax/metadata.json').read_text())
@@ -238,6 +241,7 @@ def torchrun(count, arguments):
   return start([*options, *arguments])
 
 
+@pytest.mark.slow
 def test_two_processes_of_pytorch_train_as_one_does(tmp_path):
   standins = ['pytorch_schedule_free', 'pytorch_muon', 'pytorch_shampoo', 'pytorch_nadamw:cifar']
   finish(torchrun(2, [DRIVER, tmp_path, *standins]))
@@ -245,6 +249,7 @@ def test_two_processes_of_pytorch_train_as_one_does(tmp_path):
     assert_as_alone(name, tmp_path / name)
 
 
+@pytest.mark.slow
 def test_the_command_below_torchrun_has_one_record_and_one_voice(command):
   flags = {n: v for n, v in vars(settings_of('pytorch_nadamw', command.log_dir)).items() if v}
   arguments = command.arguments(**flags)[1:]

@@ -138,6 +138,7 @@ def test_on_several_devices_a_batch_is_split_and_parameters_are_whole_on_each(mo
   assert found['state'] == [8]
 
 
+@pytest.mark.slow
 def test_several_devices_give_the_losses_of_one(tmp_path):
   # Eight, since they do not divide the 300 examples that an evaluation of digits looks at.
   space = tmp_path / 'space.json'

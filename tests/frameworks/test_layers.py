@@ -439,6 +439,7 @@ IN_TWO_PROCESSES = """
 """
 
 
+@pytest.mark.slow
 def test_pytorch_shares_statistics_over_processes(tmp_path):
   found = run_script(tmp_path, IN_TWO_PROCESSES)
 

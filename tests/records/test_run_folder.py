@@ -152,6 +152,14 @@ def test_other_trials_of_the_same_study_are_no_hindrance(folder):
   assert 'run_4' in refusal(folder, range(3, 10))
 
 
+def test_a_command_that_is_just_beginning_is_no_hindrance(folder):
+  folder.path.mkdir(parents=True)
+  folder.metadata.write_text('{}')
+  assert 'did not begin its first trial' in refusal(folder, range(2))
+  folder.trial(3).lock.touch()
+  folder.refuse_to_mix(range(2))
+
+
 @pytest.mark.parametrize('text', ['', '{"status": ', '[]', '{}', '\xff'])
 def test_a_state_that_cannot_be_read_is_told(folder, text):
   trial = start_trial(folder, 0, None)

@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT
 
 from algorithmic_efficiency.errors import UsageError
-from algorithmic_efficiency.records.trial_lock import TrialLock, all_taken
+from algorithmic_efficiency.records.trial_lock import TrialLock, all_taken, any_is_alive
 
 HOLDER = """
 import sys, time
@@ -52,6 +52,12 @@ def test_somebody_alive_is_named(path, holder):
   assert lock.last_seen == pytest.approx(time.time(), abs=30)
   lock.release()
   assert not path.exists()
+
+
+def test_locks_are_looked_at_without_being_taken(path, holder):
+  assert any_is_alive([path.with_name('none'), path])
+  os.utime(path, (0, 0))
+  assert not any_is_alive([path.with_name('none'), path])
 
 
 def test_it_can_be_taken_again_after_it_was_released(path):
