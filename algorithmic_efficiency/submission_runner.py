@@ -33,6 +33,7 @@ from algorithmic_efficiency.frameworks import environment
 from algorithmic_efficiency.runner import streams
 from algorithmic_efficiency.runner.interrupts import SIGNALS, Interrupted
 from algorithmic_efficiency.submissions.conventions import API_NAMES
+from algorithmic_efficiency.telemetry import MODES as TELEMETRY_MODES
 from algorithmic_efficiency.workloads.facts import EDITIONS, NEWEST_EDITION
 
 FLAGS = flags.FLAGS
@@ -109,6 +110,21 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_float(
   'eval_timeout_sec', None, 'A trial fails when an evaluation takes longer.', lower_bound=0.001
+)
+flags.DEFINE_enum(
+  'telemetry',
+  'continuous',
+  TELEMETRY_MODES,
+  'What the hardware does: not at all, in every row, or by a sampler beside (telemetry.jsonl) too.',
+)
+flags.DEFINE_float(
+  'telemetry_hz', 2.0, 'Samples a second, up to 100.', lower_bound=0.01, upper_bound=100.0
+)
+flags.DEFINE_float(
+  'telemetry_idle_sec',
+  0.0,
+  'Measure the power for so long before the first trial; rows then have net energy too.',
+  lower_bound=0.0,
 )
 flags.DEFINE_enum(
   'edition', NEWEST_EDITION, EDITIONS, 'Edition of the rules: budgets, periods, step hints.'

@@ -52,6 +52,7 @@ class Command:
       'log_dir': self.log_dir,
       'rng_seed': 0,
       'max_global_steps': 20,
+      'telemetry': 'row',  # a sampler beside each costs the others time
       'eval_period_steps': 1000,  # rows at step 1 and at the end, however slow the machine is
       **flags,
     }

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from algorithmic_efficiency.records.recorder import AppendedFile
+from algorithmic_efficiency.records.appended_file import AppendedFile
 
 
 class AlgoperfLog:

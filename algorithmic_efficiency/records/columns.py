@@ -108,6 +108,20 @@ HARDWARE = (
   Column('mem.write_bytes_since_boot', 'bytes', 'written to disks (the name is historical)'),
   Column('net.bytes_sent_since_boot', 'bytes', 'sent by all network interfaces'),
   Column('net.bytes_recv_since_boot', 'bytes', 'received by all network interfaces'),
+  Column('cgroup.mem.limit_bytes', 'bytes', 'memory the container may use; none where unlimited'),
+  Column('cgroup.mem.used_bytes', 'bytes', 'memory the container uses, file cache included'),
+  Column('cgroup.mem.working_set_bytes', 'bytes', 'the same without file cache not used lately'),
+  Column('cgroup.mem.oom_kills', '', 'processes killed in it for want of memory'),
+  Column('cgroup.cpu.limit_cores', 'cores', 'processors the container may use'),
+  Column('cgroup.cpu.sec', 's', 'processor time the container has used'),
+  Column('cgroup.cpu.throttled_sec', 's', 'time it was held back by that limit'),
+  Column('cgroup.cpu.cores_used_since_last', 'cores', 'processors in use since the last reading'),
+  Column('proc.count', '', "processes of the job; the sampler's own is none"),
+  Column('proc.rss_bytes', 'bytes', 'memory they hold, shared pages counted in each'),
+  Column('proc.threads', '', 'their threads'),
+  Column('proc.cpu.sec', 's', 'processor time they have used, those that ended included'),
+  Column('proc.disk.read_bytes', 'bytes', 'read from disks by those that live'),
+  Column('proc.disk.write_bytes', 'bytes', 'written to disks by those that live'),
   Column('gpu.count', '', 'GPUs the driver knows'),
   Column('gpu.<i>.compute.util', '0 to 1', 'share of time a kernel was running'),
   Column('gpu.<i>.mem.util', '0 to 1', 'memory used over memory there'),
@@ -116,8 +130,68 @@ HARDWARE = (
   Column('gpu.<i>.mem.free', 'MiB', 'memory free'),
   Column('gpu.<i>.temp.current', '°C', 'temperature of the GPU'),
   Column('gpu.<i>.power.watts', 'W', 'power drawn, as the driver reports it'),
+  Column('gpu.<i>.power.average_watts', 'W', 'mean over the last second'),
+  Column('gpu.<i>.power.instant_watts', 'W', 'measured last'),
+  Column('gpu.<i>.clock.sm', 'MHz', 'clock of the multiprocessors'),
+  Column('gpu.<i>.clock.mem', 'MHz', 'clock of the memory'),
+  Column('gpu.<i>.throttle.reasons', 'bit mask', 'why clocks are held back, as NVML numbers it'),
+  Column('gpu.<i>.throttle.power_sec', 's', 'time held back by the power limit, since the driver'),
+  Column(
+    'gpu.<i>.throttle.thermal_sec', 's', 'time held back by heat, since the driver was loaded'
+  ),
+  Column('hpu.count', '', 'Gaudis the driver knows'),
+  Column('hpu.<i>.compute.util', '0 to 1', 'busy share; on Gaudi 1 derived from the power'),
+  Column('hpu.<i>.mem.util', '0 to 1', 'memory used over memory there'),
+  Column('hpu.<i>.mem.total', 'MiB', 'memory of the Gaudi with module id i'),
+  Column('hpu.<i>.mem.used', 'MiB', 'memory in use'),
+  Column('hpu.<i>.mem.free', 'MiB', 'memory free'),
+  Column('hpu.<i>.temp.current', '°C', 'temperature of the chip'),
+  Column('hpu.<i>.clock.soc', 'MHz', 'clock of the chip'),
+  Column('hpu.<i>.power.watts', 'W', 'power drawn, as the driver reports it'),
+  Column(
+    '<device>.energy.joules_since_load',
+    'J',
+    'the counter itself, since the driver was loaded; a device is gpu.<i>, hpu.<i>, cpu.package.<i>'
+    ' or cpu.dram.<i>',
+  ),
 )
-METRICS = (*IDENTITY, *PROGRESS, *RESULTS, *SETTINGS, EXTRA, *HARDWARE)
+ENERGY = (
+  Column('energy.joules_since_start', 'J', 'drawn by all devices of the job since training began'),
+  Column('energy.joules_since_last', 'J', 'the same since the last row'),
+  Column('energy.submission_joules', 'J', 'the part of the scored time'),
+  Column('energy.evaluation_joules', 'J', 'the part of the evaluations'),
+  Column('energy.net_joules_since_start', 'J', 'since the start, without the measured idle power'),
+  Column('energy.source', '', 'counter, integrated, derived, or mixed over the devices'),
+  Column('energy.devices', '', 'the devices in the sum'),
+  Column('<device>.energy.joules_since_start', 'J', 'drawn by the device since training began'),
+  Column('<device>.energy.joules_since_last', 'J', 'the same since the last row'),
+  Column('<device>.energy.submission_joules', 'J', 'the part of the scored time'),
+  Column('<device>.energy.evaluation_joules', 'J', 'the part of the evaluations'),
+  Column('<device>.energy.net_joules_since_start', 'J', 'since the start, without the idle power'),
+  Column(
+    '<device>.energy.source',
+    '',
+    'counter: read at both ends of every phase; integrated: from samples of the power; derived: '
+    'from the power at the rows alone; none',
+  ),
+  Column(
+    '<device>.energy.coverage_percent', '%', 'time since the start that samples of the power cover'
+  ),
+  Column('<device>.energy.integrated_joules_since_start', 'J', 'from samples, where they cover'),
+  Column(
+    '<device>.energy.counter_and_integral_differ',
+    'TRUE or FALSE',
+    'by more than 5 %, where samples cover 95 % of the time',
+  ),
+)
+PHASES = (
+  Column('phase.data_sec', 's', "the host's time in data selection since the start"),
+  Column('phase.step_sec', 's', "the host's time in update_params; the device may lag behind"),
+  Column(
+    'phase.prepare_for_eval_sec', 's', 'time in prepare_for_eval, with the wait for the device'
+  ),
+)
+METRICS = (*IDENTITY, *PROGRESS, *RESULTS, *SETTINGS, EXTRA, *PHASES, *ENERGY, *HARDWARE)
 
 METADATA = (
   Column('workload', '', 'the workload and framework, as in the folder'),
@@ -151,6 +225,12 @@ METADATA = (
   Column('gpu_model_name', '', 'the first GPU'),
   Column('gpu_count', '', 'GPUs the driver knows'),
   Column('gpu_driver', '', 'version of the driver'),
+  Column('hpu_model_name', '', 'the first Gaudi'),
+  Column('hpu_count', '', 'Gaudis the driver knows'),
+  Column('hpu_driver', '', 'version of its driver'),
+  Column(
+    '<device>.idle_watts', 'W', 'power measured before the first trial (--telemetry_idle_sec)'
+  ),
   Column('num_devices', '', 'devices the run trained on'),
   Column('num_processes', '', 'processes the run trained in'),
   Column('submission_api', '', 'v05 (pmap) or v06 (jit): what a JAX submission was written for'),
@@ -211,7 +291,10 @@ def table() -> str:
   for title, columns in (('metrics.csv', METRICS), ('metadata.json', METADATA)):
     lines += ['', f'## {title}', '', '| name | unit | meaning |', '|---|---|---|']
     lines += [f'| `{c.name}` | {c.unit} | {c.meaning} |' for c in columns]
-  lines += ['', '`gpu.avg.…` is the mean over the GPUs of each of their columns.']
+  lines += [
+    '',
+    '`gpu.avg.…` is the mean over the GPUs: utilisation, memory, temperature, power.',
+  ]
   lines += ['`all_metrics.csv` has one column more: `source`, ' + SOURCE.meaning + '.']
   return '\n'.join(lines) + '\n'
 

@@ -17,7 +17,7 @@ from typing import Any, cast
 import algorithmic_efficiency
 from algorithmic_efficiency.errors import UsageError
 from algorithmic_efficiency.records import columns
-from algorithmic_efficiency.records.recorder import to_json
+from algorithmic_efficiency.records.appended_file import to_json
 from algorithmic_efficiency.records.whole_files import write_whole
 
 _log = logging.getLogger(__name__)

@@ -71,6 +71,16 @@ class TrialFolder:
     """The evaluations in AlgoPerf's columns."""
     return self.path / 'eval_measurements.csv'
 
+  @property
+  def telemetry(self) -> Path:
+    """What the hardware did: a line a sample."""
+    return self.path / 'telemetry.jsonl'
+
+  @property
+  def phases(self) -> Path:
+    """What the trial did when, on the clock of the samples."""
+    return self.path / 'phases.jsonl'
+
   def checkpoint(self, step: int, evaluated: bool = True) -> Path:
     """The folder of a checkpoint, after the evaluation that was due at its step or before."""
     name = f'{step}{"" if evaluated else "_unevaluated"}'
@@ -128,7 +138,8 @@ class TrialFolder:
     """
     left = [
       f for f in (self.metrics_csv, self.metrics_jsonl, self.state, self.error,
-                  self.measurements_csv, self.eval_measurements_csv) if f.exists()
+                  self.measurements_csv, self.eval_measurements_csv, self.telemetry,
+                  self.phases) if f.exists()
     ]  # fmt: skip
     if not left:
       return None

@@ -18,7 +18,8 @@ import numpy as np
 
 from algorithmic_efficiency import __version__
 from algorithmic_efficiency.errors import MeasurementError, SubmissionError, UsageError
-from algorithmic_efficiency.records.recorder import Recorder, to_json
+from algorithmic_efficiency.records.appended_file import to_json
+from algorithmic_efficiency.records.recorder import Recorder
 from algorithmic_efficiency.records.run_folder import TrialFolder
 from algorithmic_efficiency.records.trial_lock import TrialLock
 from algorithmic_efficiency.records.whole_files import write_whole
@@ -35,6 +36,7 @@ from algorithmic_efficiency.runner.settings import Plan
 from algorithmic_efficiency.runner.trial import Course, Metrics, Trial, run_trial
 from algorithmic_efficiency.submissions import loader
 from algorithmic_efficiency.submissions.conventions import DEVICE_AXIS
+from algorithmic_efficiency.telemetry.session import NoSession
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +80,8 @@ class Attempt:
     self._started = time.time()
     self._lock = lock
     self._trial = Trial(alone=study.framework.processes.count() == 1)
-    self._clock = Clock(self._wait)
+    self._session = NoSession()
+    self._clock = Clock(self._wait, observe=lambda account: self._session.phases.observe(account))
     self._agreement = Agreement(study.framework.processes, lambda: study.interrupts.asked)
     settings = study.plan.settings
     kept = settings.num_checkpoints_kept if settings.save_checkpoints else 0
@@ -132,12 +135,14 @@ class Attempt:
     if self._plan.folder.algoperf:
       self._write_algoperf_files()
     recorder = Recorder(self._folder, self._plan.folder.algoperf)
+    self._session = self._study.session(self._folder)
     try:
       if self._saved is not None:
         later = recorder.go_on(*self._saved.content['rows'])
         self._folder.keep_aside(later)
       yield recorder
     finally:
+      self._session.close()
       recorder.close()
 
   def _train_or_save(self) -> str:
@@ -169,6 +174,7 @@ class Attempt:
       self._finish_packages()
     if self._saved is not None:
       take_up(trial, self._clock, self._saved, study.framework)
+      self._session.take_up(self._saved.content.get('telemetry', {}))
       self._tell_what_was_lost()
     drawn = 0 if self._saved is None else self._saved.content['batches_drawn']
     self._queue = CountedQueue(
@@ -189,6 +195,7 @@ class Attempt:
       record=self._record,
       save=self._save_and_check,
       tick=self._tick,
+      phases=self._session.phases,
     )
     self._prepared = trial.whole = True
     return run_trial(trial, course)
@@ -228,6 +235,7 @@ class Attempt:
       'rows': None if self._recorder is None else self._recorder.position,
       'started': self._started,
       'compile_sec': framework.compile_seconds() - self._compiled_before,
+      'telemetry': self._session.state(),
       'preemptions': self._preemptions,
       'saved_at': time.time(),
       'library': self._library(),
@@ -284,7 +292,7 @@ class Attempt:
       'test_goal_reached': trial.test_goal_reached,
       'preemption_count': len(self._preemptions),
       'accumulated_lost_time': self._clock.seconds('lost'),
-      **self._study.telemetry.read(),
+      **self._session.columns(),
     }
 
   def _static_columns(self) -> dict[str, Any]:
@@ -457,7 +465,8 @@ class Attempt:
     shown = [f'{split}/{name}' for split, target in targets.items() if target is not None]
     self._title = f'trial {self._number}/{self._plan.num_trials}'
     limit = self._plan.settings.max_global_steps
-    return Progress(self._title, self._rules.budget_sec, limit, shown, quiet=not self._writes)
+    budget_sec, quiet = self._rules.budget_sec, not self._writes
+    return Progress(self._title, budget_sec, limit, shown, quiet, lambda: self._session.joules())
 
   def _shown_point(self) -> str:
     shown = ', '.join(

@@ -16,13 +16,19 @@ class Clock:
   Args:
     wait: returns when the device has finished all that was queued.
     now: a monotonic clock, in seconds.
+    observe: called with the account whose stretch has just ended, the device being idle; never
+      while the time is the submission's.
   """
 
   def __init__(
-    self, wait: Callable[[], None], now: Callable[[], float] = time.perf_counter
+    self,
+    wait: Callable[[], None],
+    now: Callable[[], float] = time.perf_counter,
+    observe: Callable[[str], None] = lambda account: None,
   ) -> None:
     self._wait = wait
     self._now = now
+    self._observe = observe
     self._spent: dict[str, float] = {}
     self._stack = ['setup']
     self._since = self._start = now()
@@ -36,16 +42,27 @@ class Clock:
   @contextlib.contextmanager
   def charge(self, account: str) -> Generator[None, None, None]:
     """Charges the time within to `account`, and none of it to the account around."""
+    before = self._stack[-1]
+    scored = account == 'submission'
+    if scored:
+      self._observe(before)
     self._turn()
     self._stack.append(account)
     try:
+      if not scored:
+        self._observe(before)
       yield
+      if not scored:
+        self._wait()
+        self._observe(account)
       self._turn()
     except BaseException:
       self._turn(wait=False)  # a device that failed, or a user who wants to stop, is not waited for
       raise
     finally:
       self._stack.pop()
+    if scored:
+      self._observe(account)
 
   def seconds(self, account: str) -> float:
     """Charged to `account` so far, the running stretch included; does not wait for the device."""

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Callable
 from typing import Any
 
 _log = logging.getLogger(__name__)
@@ -20,6 +21,7 @@ class Progress:
     max_global_steps: steps it may use, or None; the bar shows whichever is nearer its end.
     targets: the metrics with a target, for the evaluation lines.
     quiet: draws no live line.
+    joules: drawn so far; None where nothing tells.
   """
 
   def __init__(
@@ -29,6 +31,7 @@ class Progress:
     max_global_steps: int | None,
     targets: list[str],
     quiet: bool = False,
+    joules: Callable[[], float | None] = lambda: None,
   ) -> None:
     self._title = title
     self._budget_sec = budget_sec
@@ -37,6 +40,10 @@ class Progress:
     self._live = sys.stdout.isatty() and not quiet
     self._pause = _REDRAW_SEC if self._live else _PLAIN_SEC
     self._next = self._pause
+    self._joules = joules
+    self._joules_shown = ''
+    self._joules_due = 0.0
+    self._loss_shown = ''
     self._last_step, self._last_sec = 0, 0.0
     self._drawn = False
 
@@ -55,6 +62,8 @@ class Progress:
   def evaluated(self, step: int, seconds: float, metrics: dict[str, Any]) -> None:
     """Says what an evaluation found."""
     self.clear()
+    loss = metrics.get('validation/loss')
+    self._loss_shown = '' if loss is None else f'loss {loss:.4f}  '
     names = dict.fromkeys(('train/loss', 'validation/loss', *self._targets))  # each once
     shown = [f'{self._title}  step {step:>6,}  {seconds:>7.2f} s']
     shown += [f'{name} {metrics[name]:.4f}' for name in names if name in metrics]
@@ -78,9 +87,16 @@ class Progress:
     rate = (step - self._last_step) / max(seconds - self._last_sec, 1e-9)
     self._last_step, self._last_sec = step, seconds
     return (
-      f'{self._title}  step {step:,}  {rate:,.0f} steps/s  '
-      f'{seconds:.1f} s of {self._budget_sec:g} s'
+      f'{self._title}  step {step:,}  {rate:,.0f} steps/s  {self._loss_shown}'
+      f'{self._energy(seconds)}{seconds:.1f} s of {self._budget_sec:g} s'
     )
+
+  def _energy(self, seconds: float) -> str:
+    """Asked of the devices at most once a second: that is on the submission's clock."""
+    if seconds >= self._joules_due:
+      joules, self._joules_due = self._joules(), seconds + 1.0
+      self._joules_shown = '' if joules is None else f'{_in_units(joules)}  '
+    return self._joules_shown
 
   def _bar(self, step: int, seconds: float) -> str:
     done = seconds / self._budget_sec
@@ -88,3 +104,10 @@ class Progress:
       done = max(done, step / self._max_steps)
     filled = min(_WIDTH, int(done * _WIDTH))
     return f'[{"#" * filled}{"." * (_WIDTH - filled)}]'
+
+
+def _in_units(joules: float) -> str:
+  """'812 J', '12.3 kJ', '4.56 MJ'."""
+  if joules < 1e4:
+    return f'{joules:,.0f} J'
+  return f'{joules / 1e3:,.1f} kJ' if joules < 1e7 else f'{joules / 1e6:,.2f} MJ'

@@ -42,6 +42,9 @@ class Settings:
   save_checkpoints: bool = True
   num_checkpoints_kept: int = 2
   eval_timeout_sec: float | None = None
+  telemetry: str = 'continuous'
+  telemetry_hz: float = 2.0
+  telemetry_idle_sec: float = 0.0
   edition: str
   submission_api: str
   torch_compile: str

@@ -23,6 +23,7 @@ from algorithmic_efficiency.runner.settings import Plan, check_batch_size, claim
 from algorithmic_efficiency.submissions import loader
 from algorithmic_efficiency.submissions.conventions import DEVICE_AXIS
 from algorithmic_efficiency.telemetry.sample import Telemetry
+from algorithmic_efficiency.telemetry.session import NoSession, Session, measure_idle
 from algorithmic_efficiency.workloads.workload import Workload
 
 _log = logging.getLogger(__name__)
@@ -73,7 +74,8 @@ class Study:
     with self.interrupts.caught():
       self._first_then_all(self._load_data)  # one process downloads, the others find it there
     self.points = points()
-    self.telemetry = Telemetry()
+    self.telemetry = Telemetry([] if settings.telemetry == 'off' or not self.is_first else None)
+    self.idle_watts: dict[str, float] = {}
     self.algoperf_log: AlgoperfLog | None = None
 
   def run(self) -> list[Outcome]:
@@ -83,6 +85,7 @@ class Study:
     """
     outcomes: list[Outcome] = []
     with _disk_faults_told(), self.interrupts.caught(), self._all_locked() as locks:
+      self._measure_idle()
       finish_packages = self._open_record()
       for index, point in zip(self.plan.trials, self.points, strict=True):
         folder = self.plan.folder.trial(index)
@@ -126,6 +129,7 @@ class Study:
       'torch_compile_reason': self.compiles.reason or None,
       **metadata.describe_machine(),
       **self.telemetry.describe(),
+      **{f'{name}.idle_watts': watts for name, watts in self.idle_watts.items()},
       **{f'workload.{name}': value for name, value in self.workload.properties().items()},
       **plan.extra,
     }
@@ -182,6 +186,26 @@ class Study:
   def _of_the_first(self, read: Callable[[], Any]) -> Any:
     """What the first process reads, in all of them."""
     return self.framework.processes.share(read() if self.is_first else None)
+
+  def session(self, folder: TrialFolder) -> NoSession:
+    """The telemetry of a trial that begins now."""
+    settings = self.plan.settings
+    if settings.telemetry == 'off' or not self.is_first:
+      return NoSession()
+    hz = settings.telemetry_hz if settings.telemetry == 'continuous' else 0.0
+    compiled = self.framework.compile_seconds
+    return Session(self.telemetry, folder, hz, self.idle_watts, compiled)
+
+  def _measure_idle(self) -> None:
+    """What the devices draw while nothing runs; the other processes wait too."""
+    seconds = self.plan.settings.telemetry_idle_sec
+    if seconds and self.is_first:
+      _log.info('measuring the idle power for %g s', seconds)
+      self.idle_watts = measure_idle(self.telemetry, seconds)
+      if not self.idle_watts:
+        _log.warning('no device here tells its power, so there is no idle power.')
+    if seconds:
+      self.framework.processes.share(None)
 
   def _load_data(self) -> None:
     for split in ('train', 'validation', 'test'):

@@ -9,6 +9,7 @@ from algorithmic_efficiency.runner.clock import Clock
 from algorithmic_efficiency.runner.rules import Rules
 from algorithmic_efficiency.runner.seeds import TrialSeeds
 from algorithmic_efficiency.submissions.submission import Submission
+from algorithmic_efficiency.telemetry.phases import NoPhases
 
 Metrics = dict[str, Any]
 
@@ -92,6 +93,7 @@ class Course:
   save: Callable[[], None]
   tick: Callable[[Trial, float], None]
   agreement: Agreement = field(default_factory=Agreement)
+  phases: NoPhases = field(default_factory=NoPhases)
 
 
 def run_trial(trial: Trial, course: Course) -> str:
@@ -102,20 +104,25 @@ def run_trial(trial: Trial, course: Course) -> str:
   """
   workload, submission, clock = course.workload, course.submission, course.clock
   rules, hyperparameters, agreement = course.rules, course.hyperparameters, course.agreement
+  phases = course.phases
   with clock.charge('submission'):
     trial.submission_sec = agreement.slowest(trial.global_step, clock.seconds('submission'))
     while trial.evaluation_pending or not (reason := rules.reason_to_stop(trial)):
       if not trial.evaluation_pending:
         trial.whole = False
+        phases.turn('data')
         select_rng, update_rng, prepare_rng = course.seeds.of_step(trial.global_step)
         batch = submission.select(workload, trial, hyperparameters, course.queue, select_rng)
+        phases.turn('step')
         submission.update(workload, trial, hyperparameters, batch, update_rng)
         trial.global_step += 1
+        phases.step_ended(trial.global_step)
 
         seconds = clock.seconds('submission')
         due = rules.next_decision_sec(trial)
         trial.submission_sec = agreement.seconds(trial.global_step, seconds, due)
         if rules.evaluation_is_due(trial, trial.submission_sec):
+          phases.turn('prepare_for_eval')
           submission.prepare(workload, trial, hyperparameters, prepare_rng)
           seconds = clock.settled_seconds('submission')  # device work is paid by who queued it
           trial.submission_sec = agreement.slowest(trial.global_step, seconds)
@@ -123,13 +130,19 @@ def run_trial(trial: Trial, course: Course) -> str:
         trial.whole = True
         course.tick(trial, seconds)
       if trial.evaluation_pending:
-        with clock.charge('evaluation'):
-          metrics = course.evaluate(trial)
-        with clock.charge('recording'):
-          rules.note_evaluation(trial, metrics)
-          trial.last_eval_submission_sec = trial.submission_sec
-          trial.evaluation_pending = False
-          course.record(trial, metrics)
-        with clock.charge('checkpoint'):
-          course.save()
+        _evaluate(trial, course)
   return reason
+
+
+def _evaluate(trial: Trial, course: Course) -> None:
+  """Evaluates, records and saves, each on an account of its own."""
+  clock = course.clock
+  with clock.charge('evaluation'):
+    metrics = course.evaluate(trial)
+  with clock.charge('recording'):
+    course.rules.note_evaluation(trial, metrics)
+    trial.last_eval_submission_sec = trial.submission_sec
+    trial.evaluation_pending = False
+    course.record(trial, metrics)
+  with clock.charge('checkpoint'):
+    course.save()

@@ -19,8 +19,9 @@ SECTOR_BYTES = 512  # of /proc/diskstats, whatever the disk's own sectors are
 class Reader:
   """A function of psutil as a source; what the machine does not have is left out."""
 
-  def __init__(self, name: str, read: Callable[[], Reading]) -> None:
+  def __init__(self, name: str, read: Callable[[], Reading], every_sec: float = 0.0) -> None:
     self.NAME = name
+    self.EVERY_SEC = every_sec
     self._read = read
 
   def probe(self) -> tuple[bool, str]:
@@ -67,11 +68,11 @@ class Host:
     """One source per kind of reading."""
     return [
       Reader('cpu utilisation', CpuUtilisation()),
-      Reader('cpu clock', Seldom(_cpu_clock)),
-      Reader('temperatures', Seldom(_temperatures)),
+      Reader('cpu clock', Seldom(_cpu_clock), 10.0),
+      Reader('temperatures', Seldom(_temperatures), 10.0),
       Reader('memory', _memory),
-      Reader('disks', _disks),
-      Reader('network', _network),
+      Reader('disks', _disks, 1.0),
+      Reader('network', _network, 1.0),
     ]
 
 

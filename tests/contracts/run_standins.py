@@ -45,6 +45,7 @@ def settings_of(standin: str, folder: Path, **changes: object) -> settings.Setti
     'overwrite': False,
     'resume': False,
     'save_checkpoints': True,
+    'telemetry': 'row',
     'num_checkpoints_kept': 2,
     'edition': '1.0',
     'submission_api': 'auto',

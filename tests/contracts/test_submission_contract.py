@@ -91,6 +91,7 @@ def study_of(path, tmp_path, **changes):
     'overwrite': False,
     'resume': False,
     'save_checkpoints': True,
+    'telemetry': 'row',
     'num_checkpoints_kept': 2,
     'edition': '1.0',
     'submission_api': 'auto',

@@ -16,7 +16,8 @@ import pytest
 
 from algorithmic_efficiency.errors import MeasurementError
 from algorithmic_efficiency.records import columns
-from algorithmic_efficiency.records.recorder import AppendedFile, CsvFile, Recorder
+from algorithmic_efficiency.records.appended_file import AppendedFile
+from algorithmic_efficiency.records.recorder import CsvFile, Recorder
 from algorithmic_efficiency.records.run_folder import TrialFolder
 
 ROW = {

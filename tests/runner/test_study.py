@@ -199,6 +199,7 @@ def bench(tmp_path, monkeypatch):
     edition='1.0',
     submission_api='auto',
     torch_compile='auto',
+    telemetry='row',
     command='',
   )
 
@@ -234,7 +235,8 @@ def test_the_record_of_a_study(bench, tmp_path):
   names = sorted(str(p.relative_to(folder)) for p in folder.rglob('*') if p.is_file())
   saved = [f'checkpoints/step_{step}/{name}' for step in (20, 30)
            for name in ('arrays_0.npz', 'checkpoint.json', 'state_0.json')]  # fmt: skip
-  trial = [*saved, 'hparams.json', 'measurements.csv', 'metrics.csv', 'metrics.jsonl', 'trial.json']
+  trial = [*saved, 'hparams.json', 'measurements.csv', 'metrics.csv', 'metrics.jsonl',
+           'phases.jsonl', 'trial.json']  # fmt: skip
   assert names == [
     'metadata.json', 'packages.txt', *(f'run_{i}/{name}' for i in (1, 2) for name in trial),
   ]  # fmt: skip
