@@ -13,6 +13,7 @@ import argparse
 import logging
 import os
 import resource
+import select
 import signal
 import sys
 import time
@@ -37,22 +38,24 @@ class Sampler:
     period_sec: between samples.
     telemetry: what is read.
     parent: pid of the process that started this one.
+    stop: a file descriptor that can be read from once it shall stop.
   """
 
   def __init__(
-    self, file: AppendedFile, period_sec: float, telemetry: Telemetry, parent: int
+    self, file: AppendedFile, period_sec: float, telemetry: Telemetry, parent: int, stop: int
   ) -> None:
     self._file = file
     self._period_sec = period_sec
     self._telemetry = telemetry
     self._parent = parent
+    self._stop = stop
     self._synced = 0.0
     self.samples = 0
     self.missed = 0
     self.lost_lines = 0
 
   def run(self) -> str:
-    """Returns the reason it ended for. SIGTERM must be blocked; it is waited for."""
+    """Returns the reason it ended for."""
     tick = time.monotonic()
     while True:
       self._sample()
@@ -62,8 +65,9 @@ class Sampler:
         skipped = int(late / self._period_sec) + 1
         self.missed += skipped
         tick += skipped * self._period_sec
-      wait_sec = max(0.0, tick - time.monotonic())
-      if signal.sigtimedwait({signal.SIGTERM}, wait_sec) is not None:
+      # Not signal.sigtimedwait: after SIGSTOP and SIGCONT that of Python 3.11 tells of signals that
+      # never came.
+      if select.select([self._stop], [], [], max(0.0, tick - time.monotonic()))[0]:
         return 'asked to'
       if os.getppid() != self._parent:
         return 'the process it watched has ended'
@@ -102,7 +106,7 @@ class _Notes(logging.Handler):
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the sampler; returns its exit code."""
   given = _parse(argv)
-  signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+  stop = _readable_on_sigterm()
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the run, which then ends this one
   os.nice(_NICE)
   only = given.devices.split(',') if given.devices is not None else None
@@ -112,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   except MeasurementError as error:
     sys.stderr.write(f'{error}\n')
     return 1
-  sampler = Sampler(file, 1.0 / given.hz, telemetry, given.parent or os.getppid())
+  sampler = Sampler(file, 1.0 / given.hz, telemetry, given.parent or os.getppid(), stop)
   logging.getLogger('algorithmic_efficiency').addHandler(_Notes(sampler))
   sampler.write({
     'kind': 'begin',
@@ -129,6 +133,15 @@ def main(argv: Sequence[str] | None = None) -> int:
   sampler.write({'kind': 'end', **clock_pair(), 'reason': reason, **_cost(sampler, telemetry)})
   file.close()
   return 0
+
+
+def _readable_on_sigterm() -> int:
+  """A file descriptor to wait at."""
+  readable, writable = os.pipe()
+  os.set_blocking(writable, False)
+  signal.signal(signal.SIGTERM, lambda number, frame: None)
+  signal.set_wakeup_fd(writable)
+  return readable
 
 
 def _cost(sampler: Sampler, telemetry: Telemetry) -> dict[str, Any]:
