@@ -11,7 +11,7 @@ PACKAGE = ROOT / 'algorithmic_efficiency'
 FLOORS = (
   ('records', 'hparams'),
   ('frameworks', 'submissions', 'telemetry'),
-  ('workloads',),
+  ('workloads', 'device_logs'),
   ('runner',),
 )
 FRONT_DOOR = {
