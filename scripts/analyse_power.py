@@ -12,6 +12,7 @@ import argparse
 import csv
 import io
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -203,4 +204,5 @@ def _parse() -> argparse.Namespace:
 
 
 if __name__ == '__main__':
+  signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` is no error
   sys.exit(main())

@@ -11,6 +11,7 @@ import argparse
 import csv
 import io
 import json
+import signal
 import sys
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -87,4 +88,5 @@ def _parse() -> argparse.Namespace:
 
 
 if __name__ == '__main__':
+  signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` is no error
   sys.exit(main())

@@ -10,6 +10,7 @@ be. Every line that gives no sample is told with its number and the reason, in d
 
 import argparse
 import datetime
+import signal
 import sys
 import time
 from pathlib import Path
@@ -98,4 +99,5 @@ def _parse() -> argparse.Namespace:
 
 
 if __name__ == '__main__':
+  signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` is no error
   sys.exit(main())
