@@ -45,6 +45,7 @@ class Cgroup:
     self._root = root
     self._groups: dict[str, _Group] = {}
     self._limits: Reading = {}
+    self._memory_files: tuple[Path, str, Path] | None = None
     self._due = 0.0
     self._last_cpu: tuple[float, float] | None = None
 
@@ -61,6 +62,7 @@ class Cgroup:
     now = time.monotonic()
     if now >= self._due:
       self._limits, self._due = self._read_limits(), now + _LIMITS_EVERY_SEC
+      self._memory_files = self._find_memory_files()
     return {**self._limits, **self._memory(), **self._cpu(now)}
 
   def _find(self) -> dict[str, _Group]:
@@ -117,25 +119,31 @@ class Cgroup:
       limits['cgroup.cpu.limit_cores'] = min(shares)
     return limits
 
-  def _memory(self) -> Reading:
-    reading: Reading = {}
+  def _find_memory_files(self) -> tuple[Path, str, Path] | None:
+    """(use, name of the inactive cache in memory.stat, kills); None where memory is not counted."""
     for used, inactive, kills in (
       ('memory.current', 'inactive_file', 'memory.events'),
       ('memory.usage_in_bytes', 'total_inactive_file', 'memory.oom_control'),
     ):
       group = self._group('memory', used)
-      if group is None or not (group.path / used).exists():
-        continue
-      number = _number(group.path / used)
-      if number is not None:
-        reading['cgroup.mem.used_bytes'] = int(number)
-        idle = _keyed(group.path / 'memory.stat').get(inactive)
-        if idle is not None:  # what is left when the kernel has dropped what it can from its cache
-          reading['cgroup.mem.working_set_bytes'] = max(0, int(number - idle))
-      killed = _keyed(group.path / kills).get('oom_kill')
-      if killed is not None:
-        reading['cgroup.mem.oom_kills'] = int(killed)
-      break
+      if group is not None and (group.path / used).exists():
+        return group.path / used, inactive, group.path / kills
+    return None
+
+  def _memory(self) -> Reading:
+    if self._memory_files is None:
+      return {}
+    used, inactive, kills = self._memory_files
+    reading: Reading = {}
+    number = _number(used)
+    if number is not None:
+      reading['cgroup.mem.used_bytes'] = int(number)
+      idle = _keyed(used.with_name('memory.stat')).get(inactive)
+      if idle is not None:  # what is left when the kernel has dropped what it can from its cache
+        reading['cgroup.mem.working_set_bytes'] = max(0, int(number - idle))
+    killed = _keyed(kills).get('oom_kill')
+    if killed is not None:
+      reading['cgroup.mem.oom_kills'] = int(killed)
     return reading
 
   def _cpu(self, now: float) -> Reading:

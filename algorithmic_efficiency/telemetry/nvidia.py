@@ -69,13 +69,13 @@ class Nvidia:
     return any(handle is not None for handle in self.handles), 'NVML sees no GPU'
 
   def read(self) -> dict[str, Any]:
-    """gpu.count, the columns of each GPU, and their means over the GPUs."""
+    """gpu.count, the columns of each GPU, and their means if all GPUs are read."""
     columns: dict[str, Any] = {'gpu.count': len(self.handles)}
     seen: dict[str, list[float]] = {}
     for device, handle in self.chosen():
       for name, value in self._read_one(handle).items():
         columns[f'{device}.{name}'] = value
-        if name in _AVERAGED:
+        if name in _AVERAGED and self._only is None:  # a sampler leaves means to its readers
           seen.setdefault(name, []).append(value)
     for name, values in seen.items():
       columns[f'gpu.avg.{name}'] = sum(values) / len(values)
