@@ -1,6 +1,6 @@
 """This file is what the baselines share about data: batch sizes and the choice of a batch."""
 
-BATCH_SIZES = {'cifar': 128, 'digits': 64, 'mnist': 1024}
+BATCH_SIZES = {'cifar': 128, 'digits': 64, 'mnist': 1024, 'unet': 64}
 
 
 def get_batch_size(workload_name):

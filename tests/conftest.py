@@ -107,12 +107,12 @@ def _processes_find_the_package_and_share_the_machine():
 
 
 @pytest.fixture(autouse=True, scope='session')
-def _the_resnet_is_narrow_within_the_tests_own_process():
-  """The full ResNet-18 of cifar takes a CPU seconds a step; commands that tests start have it."""
+def _networks_are_narrow_within_the_tests_own_process():
+  """The full ones of cifar and unet take a CPU seconds a step; commands that tests start have them."""
   import narrow
 
-  from algorithmic_efficiency.workloads import cifar
+  from algorithmic_efficiency.workloads import cifar, unet
 
-  facts = narrow.make_cifar_narrow()
+  of_cifar, of_unet = narrow.make_cifar_narrow(), narrow.make_unet_narrow()
   yield
-  cifar.FACTS = facts
+  cifar.FACTS, unet.FACTS = of_cifar, of_unet

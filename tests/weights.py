@@ -9,13 +9,14 @@ import numpy as np
 import torch
 
 _NORM = torch.nn.modules.batchnorm._BatchNorm
+_WITH_WEIGHTS = nn.Dense | nn.Conv | nn.ConvTranspose | nn.BatchNorm
 
 
 def copy_to_pytorch(model: nn.Module, variables: Any, module: torch.nn.Module, inputs: Any) -> None:
   """Fills `module` with what flax's `variables` hold; layers are matched in the order of their use.
 
   Args:
-    model: the flax module; its layers may be dense, convolutions and batch norms.
+    model: the flax module; its layers may be dense, convolutions either way and batch norms.
     variables: its 'params' and, where it has batch norms, 'batch_stats'.
     module: the PyTorch module, which is left in the mode it was in.
     inputs: a batch that both models take, one example at least.
@@ -50,7 +51,7 @@ def _paths_of(model: nn.Module, variables: Any, inputs: Any) -> list[tuple[str, 
   def note(call: Any, arguments: Any, options: Any, context: Any) -> Any:
     layer = context.module
     is_call = context.method_name == '__call__'
-    if is_call and isinstance(layer, nn.Dense | nn.Conv | nn.BatchNorm):
+    if is_call and isinstance(layer, _WITH_WEIGHTS):
       paths.append(layer.path)
     return call(*arguments, **options)
 
@@ -87,7 +88,11 @@ def _arrays_of(layer: torch.nn.Module, variables: Any, path: Any) -> Mapping[str
     return {name: np.asarray(array) for name, array in arrays.items()}
   kernel = np.asarray(params['kernel'])
   # flax: [*window, inputs, outputs]; PyTorch: [outputs, inputs, *window].
-  arrays = {'weight': np.moveaxis(kernel, (-1, -2), (0, 1))}
+  weight = np.moveaxis(kernel, (-1, -2), (0, 1))
+  if isinstance(layer, torch.nn.ConvTranspose2d):
+    # PyTorch: [inputs, outputs, *window], and the window is laid on the output the other way round.
+    weight = np.moveaxis(kernel[::-1, ::-1], (-2, -1), (0, 1))
+  arrays = {'weight': weight}
   return arrays | ({'bias': np.asarray(params['bias'])} if 'bias' in params else {})
 
 

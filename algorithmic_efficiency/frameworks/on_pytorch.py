@@ -158,7 +158,7 @@ def activate(loss_type: spec.LossType, logits: Any) -> Any:
   """Probabilities from logits."""
   if loss_type == spec.LossType.SOFTMAX_CROSS_ENTROPY:
     return torch.softmax(logits, dim=-1)
-  if loss_type == spec.LossType.SIGMOID_CROSS_ENTROPY:
+  if loss_type in (spec.LossType.SIGMOID_CROSS_ENTROPY, spec.LossType.DICE):
     return torch.sigmoid(logits)
   return logits
 
@@ -305,9 +305,19 @@ def _absolute_error(targets: Any, logits: Any, _: float) -> Any:
   return functional.l1_loss(logits, targets, reduction='none').reshape(len(logits), -1).mean(dim=-1)
 
 
+def _dice(targets: Any, logits: Any, label_smoothing: float) -> Any:
+  """Soft Dice loss of each example; the two ones keep it from dividing by nothing."""
+  targets, logits = targets.reshape(len(targets), -1), logits.reshape(len(logits), -1)
+  smoothed = (1 - label_smoothing) * targets + label_smoothing / 2
+  shares = torch.sigmoid(logits)
+  overlap, total = (shares * smoothed).sum(dim=-1), (shares + smoothed).sum(dim=-1)
+  return 1 - (2 * overlap + 1) / (total + 1)
+
+
 _LOSSES = {
   spec.LossType.SOFTMAX_CROSS_ENTROPY: _softmax_cross_entropy,
   spec.LossType.SIGMOID_CROSS_ENTROPY: _sigmoid_cross_entropy,
   spec.LossType.MEAN_SQUARED_ERROR: _squared_error,
   spec.LossType.MEAN_ABSOLUTE_ERROR: _absolute_error,
+  spec.LossType.DICE: _dice,
 }

@@ -50,6 +50,7 @@ PROGRESS = (
 )
 RESULTS = (
   Column('accuracy', '0 to 1', 'validation accuracy'),
+  Column('dice', '0 to 1', 'validation Dice coefficient, mean per example'),
   Column('loss', '', 'validation loss, mean per example'),
   Column('train/num_examples', '', 'examples of the training split evaluated'),
   Column('train/<metric>', '', 'the metric on the fixed part of the training split'),

@@ -277,7 +277,7 @@ class Attempt:
       trial.whole = True
 
   def _row(self, trial: Trial, metrics: Metrics, times: dict[str, float]) -> dict[str, Any]:
-    plain = {n: metrics[f'validation/{n}'] for n in ('accuracy', 'loss')
+    plain = {n: metrics[f'validation/{n}'] for n in ('accuracy', 'dice', 'loss')
              if f'validation/{n}' in metrics}  # fmt: skip
     return {
       **self._static,

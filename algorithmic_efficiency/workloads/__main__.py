@@ -27,11 +27,13 @@ def describe(facts: Facts) -> Iterable[str]:
   if facts.test_target_value is not None:
     targets += f', {facts.test_target_value:g} on test'
   shape = ' x '.join(map(str, facts.input_shape))
+  mask = ' x '.join(map(str, facts.target_shape))
+  targets_of_one = f'masks {mask}' if mask else f'{facts.num_classes} classes'
   rows = {
     'workload': f'{facts.name}: {facts.summary}',
     'parameters': f'{facts.num_params:,}',
     'data': facts.data,
-    'inputs': f'{shape}, {facts.num_classes} classes',
+    'inputs': f'{shape}, {targets_of_one}',
     'examples': (
       f'{facts.num_train_examples:,} training, {facts.num_validation_examples:,} validation, '
       f'{facts.num_test_examples or 0:,} test'

@@ -42,6 +42,7 @@ class Facts:
       the splits.
     eval_batch_size: examples in a batch of an evaluation.
     input_shape: of one example, channels last.
+    target_shape: of one target, an array of 0 and 1; () where it is the number of a class.
     num_classes: of the targets.
     train_mean, train_stddev: what inputs are normalised with, where pixels run from 0 to 1.
     num_params: trained numbers in the model, in either framework.
@@ -67,6 +68,7 @@ class Facts:
   num_test_examples: int | None
   eval_batch_size: int
   input_shape: tuple[int, ...]
+  target_shape: tuple[int, ...] = ()
   num_classes: int
   train_mean: float | tuple[float, ...] | None = None
   train_stddev: float | tuple[float, ...] | None = None

@@ -38,6 +38,11 @@ def _granted(name: str) -> Any:
   return _once(name, lambda self: getattr(self.facts.budgets[self.edition], name))
 
 
+def _counted(name: str) -> Any:
+  """A number of examples: what the data turns out to have, where the pipeline counts it."""
+  return _once(name, lambda self: self._counts.get(name, getattr(self.facts, name)))
+
+
 def _once(name: str, read: Callable[[Any], Any]) -> Any:
   found = functools.cached_property(read)
   found.__doc__ = getattr(spec.Workload, name).__doc__
@@ -61,10 +66,10 @@ class Workload(spec.Workload):
   target_metric_name = _fact('target_metric_name')
   validation_target_value = _fact('validation_target_value')
   test_target_value = _fact('test_target_value')
-  num_train_examples = _fact('num_train_examples')
-  num_eval_train_examples = _fact('num_eval_train_examples')
-  num_validation_examples = _fact('num_validation_examples')
-  num_test_examples = _fact('num_test_examples')
+  num_train_examples = _counted('num_train_examples')
+  num_eval_train_examples = _counted('num_eval_train_examples')
+  num_validation_examples = _counted('num_validation_examples')
+  num_test_examples = _counted('num_test_examples')
   train_mean = _fact('train_mean')
   train_stddev = _fact('train_stddev')
   max_allowed_runtime_sec = _granted('max_allowed_runtime_sec')
@@ -120,7 +125,7 @@ class Workload(spec.Workload):
   @property
   def num_eval_examples(self) -> int:
     """The validation examples, under the name that records have always had."""
-    return self.facts.num_validation_examples
+    return self.num_validation_examples
 
   @property
   def param_shapes(self) -> Any:
@@ -341,7 +346,14 @@ class Workload(spec.Workload):
     return -(-count // devices) * devices
 
   def _num_examples(self, split: str) -> int | None:
-    return getattr(self.facts, f'num_{split}_examples')
+    return getattr(self, f'num_{split}_examples')
+
+  @functools.cached_property
+  def _counts(self) -> Mapping[str, int]:
+    """Numbers of examples that are not the facts' but those of the data. Raises UsageError."""
+    if self._synthetic_seed is not None or not hasattr(self._pipeline, 'count_examples'):
+      return {}
+    return self._pipeline.count_examples(self.facts, self._data_dir)
 
   def _reached(self, result: Mapping[str, float], prefix: str, target: float | None) -> bool:
     if target is None:

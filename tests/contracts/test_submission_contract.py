@@ -177,7 +177,7 @@ def test_a_baseline_learns_digits_and_is_recorded(path, tmp_path):
 @pytest.mark.parametrize(
   'workload',
   [
-    pytest.param(name, marks=pytest.mark.slow) if name == 'cifar' else name
+    pytest.param(name, marks=pytest.mark.slow) if name in ('cifar', 'unet') else name
     for name in sorted({*WORKLOADS} - {IN_PACKAGE})
   ],
 )

@@ -241,8 +241,9 @@ def test_a_batch_has_the_shape_of_the_facts(name, framework):
   batch = {key: np.asarray(value) for key, value in batch_of(name, framework).items()}
   assert batch['inputs'].shape == (BATCH_SIZE, *facts.input_shape)
   assert batch['inputs'].dtype == np.float32
-  assert batch['targets'].shape == (BATCH_SIZE,)
-  assert 0 <= batch['targets'].min() <= batch['targets'].max() < facts.num_classes
+  assert batch['targets'].shape == (BATCH_SIZE, *facts.target_shape)
+  values = 2 if facts.target_shape else facts.num_classes
+  assert 0 <= batch['targets'].min() < batch['targets'].max() < values
 
 
 @each_workload
@@ -287,11 +288,14 @@ def test_a_batch_runs_forward_by_keyword_and_by_position(name, framework, mode):
     rng=None,
     update_batch_norm=False,
   )
-  assert tuple(by_position.shape) == (BATCH_SIZE, workload.facts.num_classes)
+  facts = workload.facts
+  assert tuple(by_position.shape) == (BATCH_SIZE, *(facts.target_shape or (facts.num_classes,)))
   assert jax.tree.structure(new_state) == jax.tree.structure(state)
   assert np.array_equal(by_position.tolist(), by_keyword.tolist())
   shares = np.asarray(workload.output_activation_fn(by_position, framework).tolist())
-  np.testing.assert_allclose(shares.sum(axis=-1), 1, rtol=1e-5)
+  assert 0 <= shares.min() < shares.max() <= 1
+  if not facts.target_shape:
+    np.testing.assert_allclose(shares.sum(axis=-1), 1, rtol=1e-5)
 
 
 @each_workload
@@ -329,12 +333,24 @@ def test_both_frameworks_have_the_same_gradients(name):
 # Evaluation and targets.
 
 
+def dice_by_hand(logits, masks):
+  """(Dice coefficient, Dice loss), each the mean over examples."""
+  coefficients, losses = [], []
+  for logit, mask in zip(logits, masks, strict=True):
+    share, found = 1 / (1 + np.exp(-logit)), logit > 0
+    losses.append(1 - (2 * (share * mask).sum() + 1) / (share.sum() + mask.sum() + 1))
+    coefficients.append(2 * found[mask > 0].sum() / (found.sum() + mask.sum()))
+  return np.mean(coefficients), np.mean(losses)
+
+
 def evaluation_by_hand(workload, params, state, split):
-  """(accuracy, loss) over a whole split, from its logits in one piece."""
+  """(target metric, loss) over a whole split, from its logits in one piece."""
   arrays = workload.load(split)
   placed = workload._framework.place(dict(arrays))
   logits, _ = workload.model_fn(params, placed, state, EVAL, None, update_batch_norm=False)
   logits = np.asarray(logits).astype(np.float64)
+  if workload.loss_type == LossType.DICE:
+    return dice_by_hand(logits, arrays['targets'].astype(np.float64))
   highest = logits.max(axis=-1)
   log_sum = highest + np.log(np.exp(logits - highest[:, None]).sum(axis=-1))
   losses = log_sum - logits[np.arange(len(logits)), arrays['targets']]
@@ -354,9 +370,10 @@ def test_an_evaluation_counts_each_example_once_whatever_the_batch_size(
     monkeypatch.setattr(workload, 'eval_batch_size', size)
     metrics = workload.evaluate(params, state)
     for split, prefix in (('eval_train', 'train'), ('validation',) * 2, ('test',) * 2):
-      accuracy, loss = evaluation_by_hand(workload, params, state, split)
+      metric, loss = evaluation_by_hand(workload, params, state, split)
       assert metrics[f'{prefix}/num_examples'] == len(workload.load(split)['targets'])
-      assert metrics[f'{prefix}/accuracy'] == pytest.approx(accuracy, abs=1e-12)
+      name = workload.target_metric_name
+      assert metrics[f'{prefix}/{name}'] == pytest.approx(metric, abs=1e-12)
       assert metrics[f'{prefix}/loss'] == pytest.approx(loss, rel=1e-5)
 
 
@@ -368,7 +385,8 @@ def test_an_evaluation_names_the_target_metric_on_every_split(name, framework):
   for prefix in ('train', 'validation', 'test'):
     assert {f'{prefix}/{workload.target_metric_name}', f'{prefix}/loss'} <= set(metrics)
   assert all(math.isfinite(value) for value in metrics.values())
-  assert metrics['train/accuracy'] != metrics['validation/accuracy']
+  name = workload.target_metric_name
+  assert metrics[f'train/{name}'] != metrics[f'validation/{name}']
 
 
 def test_evaluation_batches_divide_over_the_devices(monkeypatch):

@@ -7,7 +7,7 @@ import optax
 
 from algorithmic_efficiency import jax_sharding_utils, spec
 
-BATCH_SIZES = {'mnist': 1024, 'digits': 64, 'cifar': 128}
+BATCH_SIZES = {'mnist': 1024, 'digits': 64, 'cifar': 128, 'unet': 64}
 
 
 def get_batch_size(workload_name):

@@ -4,7 +4,7 @@ import torch
 
 from algorithmic_efficiency import spec
 
-BATCH_SIZES = {'mnist': 1024, 'digits': 64, 'cifar': 128}
+BATCH_SIZES = {'mnist': 1024, 'digits': 64, 'cifar': 128, 'unet': 64}
 
 
 def get_batch_size(workload_name):
