@@ -29,7 +29,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from algorithmic_efficiency.errors import MeasurementError, ToldByTheFirst, UsageError
-from algorithmic_efficiency.frameworks import environment
+from algorithmic_efficiency.frameworks import DEVICES, environment
 from algorithmic_efficiency.runner import streams
 from algorithmic_efficiency.runner.interrupts import SIGNALS, Interrupted
 from algorithmic_efficiency.submissions.conventions import API_NAMES
@@ -141,6 +141,9 @@ flags.DEFINE_enum(
   'auto',
   ['auto', 'true', 'false'],
   'Whether PyTorch models are compiled. auto: where it is known to help; metadata.json says why.',
+)
+flags.DEFINE_enum(
+  'device', 'auto', DEVICES, 'What to train on: auto, the best there is; hpu, a Habana Gaudi.'
 )
 
 _REQUIRED = ('workload', 'submission_path')

@@ -108,7 +108,7 @@ def _processes_find_the_package_and_share_the_machine():
 
 @pytest.fixture(autouse=True, scope='session')
 def _networks_are_narrow_within_the_tests_own_process():
-  """The full ones of cifar and unet take a CPU seconds a step; commands that tests start have them."""
+  """The full ones take a CPU seconds a step; commands that tests start have them."""
   import narrow
 
   from algorithmic_efficiency.workloads import cifar, unet

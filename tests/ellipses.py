@@ -1,4 +1,4 @@
-"""Slices that stand in for those of a scanner: noise with an ellipse in it, and its mask, as files."""
+"""Stands in for the slices of a scanner: noise with an ellipse in it, and its mask, as files."""
 
 from pathlib import Path
 

@@ -13,6 +13,7 @@ FLAGS = {
   'batch_size',
   'data',
   'data_dir',
+  'device',
   'edition',
   'eval_timeout_sec',
   'telemetry',

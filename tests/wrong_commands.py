@@ -117,6 +117,8 @@ FLAG_CASES = (
   Case('no steps', ('--max_global_steps=0', 'positive'), {'max_global_steps': 0}),
   Case('unknown ruleset', ('slef', 'external|self'), {'tuning_ruleset': 'slef'}),
   Case('unknown edition', ('0.7', '0.5|0.6|1.0'), {'edition': '0.7'}),
+  Case('unknown device', ('gpu', 'auto|cpu|cuda|hpu'), {'device': 'gpu'}),
+  Case('an HPU in JAX', ('--device=hpu', '--framework=pytorch'), {'device': 'hpu'}),
   Case('flag file missing', ('nowhere.txt', '--helpshort'), {'flagfile': '@/nowhere.txt'}),
   Case(
     'self-tuning with a search space',
@@ -398,6 +400,19 @@ FRAMEWORK_CASES = (
     needs_framework=True,
     files={'data/': ''},
     environment={'https_proxy': 'http://127.0.0.1:9', 'no_proxy': ''},
+  ),
+  Case(
+    'no HPU',
+    ('--device=hpu', 'habana_frameworks is not installed', 'choose another'),
+    {'framework': 'pytorch', 'device': 'hpu'},
+    needs_framework=True,
+  ),
+  Case(
+    'no pairs',
+    ("data/unet'", '_mask.tif', '--data_dir', '--data=synthetic'),
+    {'workload': 'unet', 'data_dir': '@/data'},
+    needs_framework=True,
+    files={'data/': ''},
   ),
   Case(
     'no such device',

@@ -38,6 +38,14 @@ def num_devices() -> int:
   return jax.device_count()
 
 
+def device() -> str:
+  """The kind that is trained on: 'cpu', 'cuda', or another that JAX knows."""
+  found = jax.devices()[0]
+  if found.platform != 'gpu':
+    return found.platform
+  return 'rocm' if 'rocm' in found.client.platform_version.lower() else 'cuda'
+
+
 def describe_devices() -> str:
   """One line for people: '1 x cpu'."""
   return f'{jax.device_count()} x {jax.devices()[0].device_kind}'

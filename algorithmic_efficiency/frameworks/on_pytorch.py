@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional
 
 from algorithmic_efficiency import spec
+from algorithmic_efficiency.frameworks import devices_pytorch as devices
 from algorithmic_efficiency.frameworks import processes_pytorch as processes
 from algorithmic_efficiency.frameworks import state_pytorch as state  # noqa: F401
 from algorithmic_efficiency.pytorch_utils import pytorch_setup
@@ -22,6 +23,8 @@ from algorithmic_efficiency.pytorch_utils import pytorch_setup
 NAME = 'pytorch'
 
 _, _, DEVICE, _ = pytorch_setup()
+if DEVICE.type == 'hpu':
+  devices.prepare_hpu()
 
 _NORMS = {
   torch.nn.modules.batchnorm._BatchNorm: 'BATCH_NORM',
@@ -41,9 +44,18 @@ def num_devices() -> int:
   return processes.count()
 
 
+def device() -> str:
+  """The kind that is trained on: 'cpu', 'cuda' or 'hpu'."""
+  return DEVICE.type
+
+
 def describe_devices() -> str:
   """One line for people: '1 x cpu'."""
-  name = torch.cuda.get_device_name(DEVICE) if DEVICE.type == 'cuda' else 'cpu'
+  name = DEVICE.type
+  if name == 'cuda':
+    name = torch.cuda.get_device_name(DEVICE)
+  elif name == 'hpu':
+    name = devices.name_of_hpu()
   return f'{num_devices()} x {name}'
 
 
@@ -78,6 +90,8 @@ def wait(*trees: Any) -> None:
   del trees
   if DEVICE.type == 'cuda':
     torch.cuda.synchronize(DEVICE)
+  elif DEVICE.type == 'hpu':
+    devices.wait_for_hpu()
 
 
 def init(model: Any, inputs: np.ndarray, seed: int) -> tuple[Any, Any]:
@@ -214,6 +228,8 @@ def compile_does_not_help() -> str:
   """Why torch.compile is not used here by default; '' where it is."""
   if DEVICE.type == 'cpu':
     return 'on a CPU it takes longer than it saves'
+  if DEVICE.type == 'hpu':
+    return 'on an HPU it needs a backend of its own'
   if importlib.util.find_spec('triton') is None:
     return 'it needs triton, which is not installed'
   return ''

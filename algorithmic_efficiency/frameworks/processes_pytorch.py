@@ -3,6 +3,7 @@
 Every function is called by all processes, or by none; with one process none of them costs a thing.
 """
 
+import importlib
 import json
 from typing import Any
 
@@ -21,6 +22,9 @@ def join() -> None:
   if device.type == 'cuda':
     torch.cuda.set_device(device)
     dist.init_process_group('cpu:gloo,cuda:nccl', device_id=device)
+  elif device.type == 'hpu':
+    importlib.import_module('habana_frameworks.torch.distributed.hccl')  # makes the backend known
+    dist.init_process_group('cpu:gloo,hpu:hccl')
   else:
     dist.init_process_group('gloo')
 

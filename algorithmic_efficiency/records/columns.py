@@ -232,6 +232,7 @@ METADATA = (
   Column(
     '<device>.idle_watts', 'W', 'power measured before the first trial (--telemetry_idle_sec)'
   ),
+  Column('device', '', 'the kind that the run trained on: cpu, cuda, hpu, or what else JAX found'),
   Column('num_devices', '', 'devices the run trained on'),
   Column('num_processes', '', 'processes the run trained in'),
   Column('submission_api', '', 'v05 (pmap) or v06 (jit): what a JAX submission was written for'),

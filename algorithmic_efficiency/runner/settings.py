@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from algorithmic_efficiency.errors import UsageError
+from algorithmic_efficiency.frameworks import check_device
 from algorithmic_efficiency.hparams import search_space
 from algorithmic_efficiency.records import metadata
 from algorithmic_efficiency.records.run_folder import RunFolder
@@ -48,6 +49,7 @@ class Settings:
   edition: str
   submission_api: str
   torch_compile: str
+  device: str = 'auto'
   command: str
 
 
@@ -114,6 +116,7 @@ def check(settings: Settings) -> Plan:
     raise UsageError('--resume goes on with the record and --overwrite deletes it; drop one.')
   base, framework = registry.split_name(settings.workload, settings.framework)
   found = registry.find(base)
+  check_device(framework, settings.device)
   extra = metadata.parse_extra(settings.record_extra_metadata)
   submission, space = _check_algorithm(settings, framework)
   num_trials = settings.num_tuning_trials

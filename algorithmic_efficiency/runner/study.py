@@ -49,10 +49,10 @@ class Study:
     if _is_alone(plan.framework):
       claim(plan)
       points = self._start_sampling()  # beside the import of the framework
-      self.framework = frameworks.load(plan.framework, plan.api == DEVICE_AXIS)
+      self.framework = _load_framework(plan)
       self.is_first = True
     else:
-      self.framework = frameworks.load(plan.framework, plan.api == DEVICE_AXIS)
+      self.framework = _load_framework(plan)
       self.is_first = self.framework.processes.index() == 0
       self._first_then_all(lambda: claim(plan) if self.is_first else None)
       seed = self.framework.processes.share(plan.seed)
@@ -122,6 +122,7 @@ class Study:
       **plan.identity(),
       'batch_size': self.batch_size,
       'data_source': self.workload.data_source(),
+      'device': self.framework.device(),
       'num_devices': self.framework.num_devices(),
       'num_processes': self.framework.processes.count(),
       'submission_api': plan.api if plan.framework == 'jax' else None,
@@ -272,6 +273,10 @@ def _score(outcomes: list[Outcome]) -> float:
   """The least submission time of a trial that reached both targets."""
   times = [o['last_evaluation']['score'] for o in outcomes if o['goal_reached']]
   return min(times, default=float('inf'))
+
+
+def _load_framework(plan: Plan) -> Any:
+  return frameworks.load(plan.framework, plan.api == DEVICE_AXIS, plan.settings.device)
 
 
 def _is_alone(framework: str) -> bool:

@@ -174,13 +174,11 @@ def main() -> None:
     writer.writerows(table)
   groups = dict.fromkeys((r['framework'], r['mode'], r['what']) for r in table)
   for framework, mode, what in groups:
-    values = [
-      r['value'] for r in table if (r['framework'], r['mode'], r['what']) == (framework, mode, what)
-    ]
+    key = framework, mode, what
+    values = [r['value'] for r in table if (r['framework'], r['mode'], r['what']) == key]
     low, high = min(values), max(values)
-    print(
-      f'{framework:8} {mode:12} {what:20} {statistics.median(values):12.4f}  ({low:.4f} to {high:.4f})'
-    )
+    middle = statistics.median(values)
+    print(f'{framework:8} {mode:12} {what:20} {middle:12.4f}  ({low:.4f} to {high:.4f})')
 
 
 if __name__ == '__main__':

@@ -50,6 +50,7 @@ def settings_of(standin: str, folder: Path, **changes: object) -> settings.Setti
     'edition': '1.0',
     'submission_api': 'auto',
     'torch_compile': 'auto',
+    'device': 'auto',
     'command': '',
     **changes,
   }

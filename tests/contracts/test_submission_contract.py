@@ -96,6 +96,7 @@ def study_of(path, tmp_path, **changes):
     'edition': '1.0',
     'submission_api': 'auto',
     'torch_compile': 'auto',
+    'device': 'auto',
     'command': '',
   }
   return Study(settings.check(settings.Settings(**values | changes)))

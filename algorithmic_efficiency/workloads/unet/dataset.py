@@ -177,9 +177,7 @@ def _check_pair(path: Path) -> None:
     return
   image = path.with_name(f'{path.stem.removesuffix(_MASK)}{path.suffix}')
   if not image.is_file():
-    raise UsageError(
-      f'{str(path)!r} has no image; put {image.name} beside it, or remove the mask.'
-    )
+    raise UsageError(f'{str(path)!r} has no image; put {image.name} beside it, or remove the mask.')
 
 
 def _order(path: Path) -> tuple[list[int], str]:

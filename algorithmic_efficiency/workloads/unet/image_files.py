@@ -51,7 +51,7 @@ def resize_mask(mask: np.ndarray, size: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=16)
 def _tents(old: int, new: int) -> np.ndarray:
-  """Weights, float32 [new, old], each row of sum 1: linear interpolation, wider where it shrinks."""
+  """Weights, float32 [new, old], rows of sum 1: linear interpolation, wider where it shrinks."""
   reach = max(old / new, 1.0)
   centres = (np.arange(new) + 0.5) * old / new - 0.5
   weights = np.maximum(0, 1 - np.abs(np.arange(old) - centres[:, None]) / reach)
@@ -89,8 +89,9 @@ def _read_by_pillow(path: Path, mode: str) -> np.ndarray:
     ) from error
   try:
     with Image.open(path) as image:
-      if getattr(image, 'n_frames', 1) != 1:
-        raise _broken(path, f'it has {image.n_frames} pages and must have one')  # pyright: ignore
+      pages = getattr(image, 'n_frames', 1)
+      if pages != 1:
+        raise _broken(path, f'it has {pages} pages and must have one')
       if image.mode not in _MODES:
         raise _broken(path, f'its mode is {image.mode!r} and must be one of {", ".join(_MODES)}')
       return np.asarray(image.convert(mode))

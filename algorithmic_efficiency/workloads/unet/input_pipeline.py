@@ -65,4 +65,6 @@ def source(data_dir: Path | None) -> str:
   """How the data was kept."""
   patients = _find(data_dir).all
   kinds = {path.suffix.lower()[1:] for patient in patients for path in patient.images}
-  return f'{dataset.count(patients)} {" and ".join(sorted(kinds))} pairs of {len(patients)} patients'
+  return (
+    f'{dataset.count(patients)} {" and ".join(sorted(kinds))} pairs of {len(patients)} patients'
+  )

@@ -1,0 +1,1 @@
+"""What HPUs talk by."""
