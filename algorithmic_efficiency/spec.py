@@ -18,7 +18,6 @@ class LossType(enum.Enum):
   MEAN_SQUARED_ERROR = 2
   CTC_LOSS = 3
   MEAN_ABSOLUTE_ERROR = 4
-  DICE = 5  # this project's own: of soft masks, for each example
 
 
 class ForwardPassMode(enum.Enum):

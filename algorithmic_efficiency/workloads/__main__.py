@@ -38,7 +38,7 @@ def describe(facts: Facts) -> Iterable[str]:
       f'{facts.num_train_examples:,} training, {facts.num_validation_examples:,} validation, '
       f'{facts.num_test_examples or 0:,} test'
     ),
-    'loss': facts.loss_type.name.lower().replace('_', ' '),
+    'loss': facts.loss_name or facts.loss_type.name.lower().replace('_', ' '),
     'target': f'{facts.target_metric_name} {targets}',
     'a good run': facts.expected,
     'facts from': facts.source,

@@ -35,7 +35,9 @@ class Facts:
     summary: the model and the data in a line.
     data: where the data comes from, with its licence.
     source: of these facts.
-    loss_type: the loss trained with.
+    loss_type: the loss trained with, as submissions are told it.
+    loss_name: of a loss that the submission API does not know, as frameworks/ have it; loss_type is
+      then that of the API which takes the same logits. '' if the API knows it.
     target_metric_name: the metric whose target ends training; `lower_is_better` gives its sense.
     validation_target_value, test_target_value: reached when met or passed.
     num_train_examples, num_eval_train_examples, num_validation_examples, num_test_examples: of
@@ -58,6 +60,7 @@ class Facts:
   data: str
   source: str
   loss_type: LossType
+  loss_name: str = ''
   target_metric_name: str
   lower_is_better: bool = False
   validation_target_value: float

@@ -147,7 +147,7 @@ class Workload(spec.Workload):
     names = [n for n in dir(type(self)) if isinstance(getattr(type(self), n), kinds)]
     left_out = {'param_shapes', 'model_params_types', 'loss_type', 'name'}
     values = {n: getattr(self, n) for n in sorted(names) if n not in left_out and n[0] != '_'}
-    values['loss_type'] = self.loss_type.name
+    values['loss_type'] = self.facts.loss_name or self.loss_type.name
     return {n: v for n, v in values.items() if columns.primitive(v)}
 
   def has_reached_validation_target(self, eval_result: Mapping[str, float]) -> bool:
@@ -212,9 +212,8 @@ class Workload(spec.Workload):
     label_smoothing: float = 0.0,
   ) -> dict[str, Any]:
     """{'summed': scalar, 'n_valid_examples': scalar, 'per_example': [batch]}."""
-    return self._framework.loss(
-      self.loss_type, label_batch, logits_batch, mask_batch, label_smoothing
-    )
+    kind = self.facts.loss_name or self.loss_type
+    return self._framework.loss(kind, label_batch, logits_batch, mask_batch, label_smoothing)
 
   def output_activation_fn(self, logits_batch: Any, framework: Any = None) -> Any:
     """Probabilities (or predictions) from logits, by the loss type."""

@@ -349,7 +349,7 @@ def evaluation_by_hand(workload, params, state, split):
   placed = workload._framework.place(dict(arrays))
   logits, _ = workload.model_fn(params, placed, state, EVAL, None, update_batch_norm=False)
   logits = np.asarray(logits).astype(np.float64)
-  if workload.loss_type == LossType.DICE:
+  if workload.facts.loss_name == 'dice':
     return dice_by_hand(logits, arrays['targets'].astype(np.float64))
   highest = logits.max(axis=-1)
   log_sum = highest + np.log(np.exp(logits - highest[:, None]).sum(axis=-1))

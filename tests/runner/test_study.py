@@ -109,6 +109,9 @@ class NumpyFramework:
   def compile_seconds(self):
     return 0.0
 
+  def device(self):
+    return 'cpu'
+
   def num_devices(self):
     return 1
 
@@ -171,7 +174,7 @@ class Digits:
 @pytest.fixture
 def bench(tmp_path, monkeypatch):
   """Makes a Study of two trials of 30 steps, evaluated every 10."""
-  monkeypatch.setattr(frameworks, 'load', lambda name, device_axis=False: NumpyFramework())
+  monkeypatch.setattr(frameworks, 'load', lambda *_: NumpyFramework())
   monkeypatch.syspath_prepend(str(tmp_path))  # what loading a submission adds goes again
   (tmp_path / 'submission.py').write_text(SUBMISSION)
   (tmp_path / 'space.json').write_text('[{"learning_rate": 0.1}, {"learning_rate": 0.05}]')

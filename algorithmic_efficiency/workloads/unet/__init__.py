@@ -20,7 +20,8 @@ FACTS = Facts(
   summary='U-Net of four levels with batch norm on slices of brain images, 64 x 64 pixels',
   data='pairs of images and masks, such as the LGG MRI segmentation set, read from --data_dir',
   source='this project; the network is that of the public model of the LGG set',
-  loss_type=LossType.DICE,
+  loss_type=LossType.SIGMOID_CROSS_ENTROPY,  # the API has no name for the Dice loss
+  loss_name='dice',
   target_metric_name='dice',
   # Our own targets: the public model of this data set reaches about 0.9.
   validation_target_value=0.8,
