@@ -62,7 +62,9 @@ def load(name: str, device_axis: bool = False, device: str = 'auto') -> Any:
       'CUDA_VISIBLE_DEVICES, …).'
     ) from error
   if device not in ('auto', framework.device()):
+    # JAX without a build for CUDA takes the CPU in silence; or the choice was made before.
     raise UsageError(
-      f'--device={device} comes too late: this process runs {name} on {framework.device()} already.'
+      f'--device={device} is not to be had here with --framework={name}, which runs on '
+      f'{framework.device()}; choose another, or install what it needs.'
     )
   return framework

@@ -10,4 +10,5 @@ def choose(asked: str) -> None:
   none of the kind.
   """
   if asked != 'auto':
-    jax.config.update('jax_platforms', asked)
+    # The first is the one that computes; with the CPU beside it code may still ask for that.
+    jax.config.update('jax_platforms', 'cuda,cpu' if asked == 'cuda' else asked)

@@ -189,7 +189,7 @@ def test_weights_are_drawn_with_variance_one_over_fan_in_and_biases_are_zero(nam
       assert is_zero_or_scale(key, array), key
       continue
     if array.ndim > 2:
-      continue  # tests/workloads/test_cifar.py looks at convolutions
+      continue  # tests/workloads/test_cifar.py and test_unet.py look at convolutions
     fan_in = array.shape[0 if framework == 'jax' else 1]
     wanted = 1 / math.sqrt(fan_in)
     # The standard error of an estimate from n draws is near 0.6 / sqrt(n) of it.

@@ -66,7 +66,7 @@ def test_the_device_that_is_in_use_may_be_asked_for_again(monkeypatch):
   monkeypatch.setattr(on_pytorch.devices, '_asked', ['auto'])
   assert frameworks.load('pytorch', device='cpu') is on_pytorch
   monkeypatch.setattr(on_pytorch, 'DEVICE', torch.device('cuda:0'))
-  with pytest.raises(UsageError, match='--device=cpu comes too late'):
+  with pytest.raises(UsageError, match=r'--device=cpu is not to be had here .* runs on cuda'):
     frameworks.load('pytorch', device='cpu')
 
 
@@ -110,6 +110,7 @@ def of_pytorch(*devices):
 
 
 @no_cuda
+@pytest.mark.slow
 def test_an_hpu_is_found_and_without_one_the_cpu_serves(hpu, monkeypatch):
   on_hpu = ['hpu', 'hpu', 0, '1 x GAUDI STANDIN', True]
   assert of_pytorch('auto', 'hpu') == {'auto': on_hpu, 'hpu': on_hpu}
