@@ -46,6 +46,11 @@ def device() -> str:
   return 'rocm' if 'rocm' in found.client.platform_version.lower() else 'cuda'
 
 
+def device_uuids() -> list[str]:
+  """UUIDs of this process's devices; JAX does not tell them."""
+  return []
+
+
 def describe_devices() -> str:
   """One line for people: '1 x cpu'."""
   return f'{jax.device_count()} x {jax.devices()[0].device_kind}'

@@ -49,6 +49,12 @@ def device() -> str:
   return DEVICE.type
 
 
+def device_uuids() -> list[str]:
+  """UUIDs of this process's devices as NVML writes them; empty where PyTorch does not tell."""
+  uuid = torch.cuda.get_device_properties(DEVICE).uuid if DEVICE.type == 'cuda' else None
+  return [] if uuid is None else [f'GPU-{uuid}']
+
+
 def describe_devices() -> str:
   """One line for people: '1 x cpu'."""
   name = DEVICE.type

@@ -195,7 +195,11 @@ class Study:
       return NoSession()
     hz = settings.telemetry_hz if settings.telemetry == 'continuous' else 0.0
     compiled = self.framework.compile_seconds
-    return Session(self.telemetry, folder, hz, self.idle_watts, compiled)
+    # Of several processes the first samples for all, whose devices it does not know.
+    uuids: list[str] = (
+      self.framework.device_uuids() if self.framework.processes.count() == 1 else []
+    )
+    return Session(self.telemetry, folder, hz, self.idle_watts, compiled, uuids)
 
   def _measure_idle(self) -> None:
     """What the devices draw while nothing runs; the other processes wait too."""

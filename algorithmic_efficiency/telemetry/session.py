@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ class Session(NoSession):
     hz: samples a second by a process beside; 0 for rows alone.
     idle_watts: by device, measured before.
     compile_seconds: spent compiling so far.
+    uuids: of the devices that are trained on; empty for all that the job may use.
   """
 
   def __init__(
@@ -66,11 +67,12 @@ class Session(NoSession):
     hz: float,
     idle_watts: Mapping[str, float],
     compile_seconds: Callable[[], float],
+    uuids: Sequence[str] = (),
   ) -> None:
     self._telemetry = telemetry
     self._hz = hz
     self._path = folder.telemetry.absolute()
-    names = [device.name for device in telemetry.devices() if device.in_job]
+    names = _devices(telemetry, uuids)
     self._meter = Meter(names, _LONGEST_GAP_PERIODS / (hz or 1.0), idle_watts)
     self._counters_at_start = self._counters()
     self._joules_before = 0.0
@@ -148,6 +150,14 @@ class Session(NoSession):
     )  # fmt: skip
     self._restarts += 1
     self._process = self._start() if again else None
+
+
+def _devices(telemetry: Telemetry, uuids: Sequence[str]) -> list[str]:
+  """Names of the devices whose energy is the job's; accelerators by UUID where that is known."""
+  job = [device for device in telemetry.devices() if device.in_job]
+  if any(device.uuid in uuids for device in job):
+    job = [device for device in job if not device.uuid or device.uuid in uuids]
+  return [device.name for device in job]
 
 
 def measure_idle(telemetry: Telemetry, seconds: float) -> dict[str, float]:

@@ -110,20 +110,22 @@ def main(argv: Sequence[str] | None = None) -> int:
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the run, which then ends this one
   os.nice(_NICE)
   only = given.devices.split(',') if given.devices is not None else None
-  telemetry = Telemetry(sources(given.pid, only, sampler=os.getpid()))
+  parent = given.parent or os.getppid()
+  pid = given.pid or parent
+  telemetry = Telemetry(sources(pid, only, sampler=os.getpid()))
   try:
     file = AppendedFile(given.file)
   except MeasurementError as error:
     sys.stderr.write(f'{error}\n')
     return 1
-  sampler = Sampler(file, 1.0 / given.hz, telemetry, given.parent or os.getppid(), stop)
+  sampler = Sampler(file, 1.0 / given.hz, telemetry, parent, stop)
   logging.getLogger('algorithmic_efficiency').addHandler(_Notes(sampler))
   sampler.write({
     'kind': 'begin',
     'schema': SCHEMA,
     **clock_pair(),
     'boot_id': boot_id(),
-    'pid': given.pid,
+    'pid': pid,
     'hz': given.hz,
     'units': 'as in COLUMNS.md; monotonic_sec is CLOCK_MONOTONIC, time is seconds since 1970',
     'devices': [device.describe() for device in telemetry.devices()],
@@ -174,7 +176,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser = argparse.ArgumentParser(prog='sidecar', description='Samples the hardware into a file.')
   parser.add_argument('--file', required=True, help='JSON lines are appended to it')
   parser.add_argument('--hz', type=float, default=2.0, help='samples a second (2)')
-  parser.add_argument('--pid', type=int, help='first process of the job')
+  parser.add_argument('--pid', type=int, help='first process of the job (the parent)')
   parser.add_argument('--parent', type=int, help='ends with this process (the one that started it)')
   parser.add_argument('--devices', help='the devices to read, gpu.0,gpu.1 (all)')
   return parser.parse_args(argv)

@@ -106,6 +106,9 @@ class NumpyFramework:
   def unwrap(self, params, model_state):
     return params, model_state
 
+  def device_uuids(self):
+    return []
+
   def compile_seconds(self):
     return 0.0
 

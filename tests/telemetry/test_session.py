@@ -12,6 +12,10 @@ from pathlib import Path
 import fake_gpus
 import pytest
 
+from algorithmic_efficiency.telemetry.nvidia import Nvidia
+from algorithmic_efficiency.telemetry.sample import Telemetry
+from algorithmic_efficiency.telemetry.session import _devices
+
 
 def run(command, framework='jax', expect=0, gpus=None, **flags):
   """The rows of one trial on made-up GPUs."""
@@ -121,6 +125,15 @@ def test_the_jobs_gpus_are_those_that_cuda_shows(command, monkeypatch):
   assert row['gpu.count'] == '3'  # the machine's, as the contract has it
   begin = trial_lines(command, 'telemetry.jsonl')[0]
   assert [d['in_job'] for d in begin['devices']] == [False, True, False]
+
+
+def test_of_the_devices_that_cuda_shows_those_trained_on_count(monkeypatch):
+  monkeypatch.setattr(fake_gpus.pynvml, 'nvmlLib', fake_gpus.Driver(count=3))
+  monkeypatch.setattr(fake_gpus.pynvml, '_nvmlGetFunctionPointer_cache', {})
+  telemetry = Telemetry([Nvidia(environ={'CUDA_VISIBLE_DEVICES': '0,2'})])
+  assert _devices(telemetry, []) == ['gpu.0', 'gpu.2']
+  assert _devices(telemetry, ['GPU-20000000-aaaa']) == ['gpu.2']
+  assert _devices(telemetry, ['unknown']) == ['gpu.0', 'gpu.2']
 
 
 def test_without_a_counter_the_samples_are_integrated(command):
