@@ -19,7 +19,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from algorithmic_efficiency.device_logs import analysis, reading, runtime_log, sessions, table
+from algorithmic_efficiency.device_logs import (
+  analysis,
+  opening,
+  reading,
+  runtime_log,
+  sessions,
+  table,
+)
 from algorithmic_efficiency.records.whole_files import write_whole
 
 
@@ -60,15 +67,17 @@ def _system(text: str, session: int) -> analysis.System:
       raise Fault(f'{samples!r} has no power in it; its devices may not tell it.')
     phases = _phases(folder / 'phases.jsonl') if folder.is_dir() else []
     system = analysis.analyse(name, power, phases)
+    system.epochs = _epochs(folder) if folder.is_dir() else None
     if run_log and system.active:
       reader = runtime_log.Reader()
-      reader.read(Path(run_log).read_text(encoding='utf-8', errors='replace').splitlines())
+      with opening.text_of(Path(run_log)) as file:
+        reader.read(file)
       blocks = runtime_log.choose(reader.blocks, 'last')
       if not blocks:
         raise Fault(f'{run_log!r} has no row between Begin CSV and End CSV.')
       analysis.align(system, runtime_log.phases(blocks[0]))
   except OSError as error:
-    raise Fault(f'{error.filename}: {error.strerror}.') from error
+    raise Fault(f'{error.filename or samples}: {error.strerror or error}.') from error
   return system
 
 
@@ -76,7 +85,7 @@ def _power(path: Path, session: int) -> dict[str, list[tuple[float, float]]]:
   if path.suffix == '.jsonl':
     return table.power(path)
   reader = reading.Reader()
-  with path.open(encoding='utf-8', errors='replace') as file:
+  with opening.text_of(path) as file:
     reader.read(file)
   found, _ = sessions.arrange(reader.readings, reader.diagnosis)
   if not found:
@@ -88,6 +97,15 @@ def _power(path: Path, session: int) -> dict[str, list[tuple[float, float]]]:
     if 'power.watts' in sample.values:
       power.setdefault(sample.device, []).append((sample.time, sample.values['power.watts']))
   return power
+
+
+def _epochs(run: Path) -> float | None:
+  """Trained by a run of this project, by its last row."""
+  try:
+    lines = (run / 'metrics.jsonl').read_text(encoding='utf-8').splitlines()
+  except FileNotFoundError:
+    return None
+  return json.loads(lines[-1])['epoch'] if lines else None
 
 
 def _phases(path: Path) -> list[analysis.Phase]:
@@ -179,7 +197,8 @@ def _tell(summary: dict[str, Any]) -> None:
         f'samples cover {summary["coverage_percent"]:g} %')  # fmt: skip
   if 'gross_joules_per_epoch' in summary:
     print(f'  {summary["gross_joules_per_epoch"]:,.0f} J gross, '
-          f'{summary["net_joules_per_epoch"]:,.0f} J net an epoch, the first apart')  # fmt: skip
+          f'{summary["net_joules_per_epoch"]:,.0f} J net an epoch'
+          f'{"" if "epochs_trained" in summary else ", the first apart"}')  # fmt: skip
   for note in summary['notes']:
     print(f'  note: {note}')
 

@@ -4,7 +4,8 @@
   python scripts/import_run_log.py logs/*.txt --output_dir=tables
   python scripts/import_run_log.py run.txt --blocks=all
 
-Per block: <log>_<n>.csv with a row a rank, kind and epoch; summary.json has the times of all.
+Per block: <log>_<n>.csv with a row a rank, kind and epoch; summary.json has the times of all, and
+their means over runs.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from algorithmic_efficiency.device_logs import runtime_log
+from algorithmic_efficiency.device_logs import opening, runtime_log
 from algorithmic_efficiency.records.whole_files import write_whole
 
 
@@ -32,18 +33,20 @@ def main() -> int:
     try:
       found = _import(log, given)
     except OSError as error:
-      print(f'import_run_log: error: {error.filename}: {error.strerror}.', file=sys.stderr)
+      what = f'{error.filename or log}: {error.strerror or error}'
+      print(f'import_run_log: error: {what}.', file=sys.stderr)
       return 2
     code = code if found else 1
     summaries += found
-  write_whole(given.output_dir / 'summary.json', json.dumps(summaries, indent=2) + '\n')
+  content = {'runs': summaries, 'mean_over_runs': runtime_log.over_runs(summaries)}
+  write_whole(given.output_dir / 'summary.json', json.dumps(content, indent=2) + '\n')
   print(f'written to {given.output_dir}')
   return code
 
 
 def _import(log: Path, given: argparse.Namespace) -> list[dict[str, Any]]:
   reader = runtime_log.Reader()
-  with log.open(encoding='utf-8', errors='replace') as file:
+  with opening.text_of(log) as file:
     reader.read(file)
   given.output_dir.mkdir(parents=True, exist_ok=True)
   blocks = runtime_log.choose(reader.blocks, given.blocks)

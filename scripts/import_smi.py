@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from algorithmic_efficiency.device_logs import dialects, table
+from algorithmic_efficiency.device_logs import dialects, opening, table
 from algorithmic_efficiency.device_logs.reading import Reader
 from algorithmic_efficiency.device_logs.sessions import arrange
 
@@ -33,7 +33,8 @@ def main() -> int:
     try:
       code = max(code, _import(log, folder, given))
     except OSError as error:
-      print(f'import_smi: error: {error.filename}: {error.strerror}.', file=sys.stderr)
+      what = f'{error.filename or log}: {error.strerror or error}'
+      print(f'import_smi: error: {what}.', file=sys.stderr)
       return 2
   return code
 
@@ -41,7 +42,7 @@ def main() -> int:
 def _import(log: Path, folder: Path, given: argparse.Namespace) -> int:
   reader = Reader(given.fields, given.utc_offset)
   began = time.perf_counter()
-  with log.open(encoding='utf-8', errors='replace') as file:
+  with opening.text_of(log) as file:
     reader.read(file)
   diagnosis = reader.diagnosis
   sessions, devices = arrange(reader.readings, diagnosis, given.start_date, given.period_sec)

@@ -58,6 +58,7 @@ class System:
     power: of each device that worked.
     phases: of the run, in the samples' seconds; empty where no log tells.
     notes: what had to be assumed.
+    epochs: trained in all its 'train' phases, where those are not of an epoch each.
   """
 
   name: str
@@ -65,6 +66,7 @@ class System:
   power: dict[str, Power]
   phases: list[Phase] = field(default_factory=list[Phase])
   notes: list[str] = field(default_factory=list[str])
+  epochs: float | None = None
 
   @property
   def active(self) -> list[Device]:
@@ -160,13 +162,16 @@ def summary(system: System) -> dict[str, Any]:
     'coverage_percent': round(coverage, 2),
     'idle_watts': sum(d.idle_watts or 0.0 for d in system.active),
   }
-  epochs = [
-    {'epoch': epoch, 'sec': end - begin,
-     **dict(zip(('gross_joules', 'net_joules', 'coverage_percent'), system.joules(begin, end),
-                strict=True))}
-    for kind, epoch, begin, end in system.phases
-    if kind == 'train'
-  ]  # fmt: skip
+  train = [(epoch, begin, end) for kind, epoch, begin, end in system.phases if kind == 'train']
+  epochs: list[dict[str, Any]] = []
+  for epoch, begin, end in train:
+    gross, net, coverage = system.joules(begin, end)
+    epochs.append({'epoch': epoch, 'sec': end - begin, 'gross_joules': gross, 'net_joules': net,
+                   'coverage_percent': round(coverage, 2)})  # fmt: skip
+  if system.epochs:  # slices of training, as a run of ours marks them
+    for name in ('gross_joules', 'net_joules'):
+      content[f'{name}_per_epoch'] = sum(part[name] for part in epochs) / system.epochs
+    return content | {'epochs_trained': system.epochs}
   rest = [epoch for epoch in epochs if epoch['epoch'] != 1]
   content['epochs'] = epochs
   for name in ('gross_joules', 'net_joules'):

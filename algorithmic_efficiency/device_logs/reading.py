@@ -128,7 +128,9 @@ class Reader:
     elif _ERRORS.search(stripped) and ',' not in stripped.partition(':')[0]:
       self.diagnosis.refuse(number, 'an error of the tool', text)
     elif not self._csv_line(number, stripped) and not self._monitor_line(number, stripped):
-      self.diagnosis.refuse(number, 'not understood', text)
+      bare = text.count(',') > 1 and not self._fields
+      reason = 'cells before any header (--fields names them)' if bare else 'not understood'
+      self.diagnosis.refuse(number, reason, text)
 
   def _is_report(self, text: str) -> bool:
     """Whether the line is of `nvidia-smi -q` or `hl-smi -q`: 'key : value', indented headings."""
@@ -139,7 +141,7 @@ class Reader:
     return self._in_text
 
   def _comment(self, text: str) -> None:
-    words = text.lstrip('#').split()
+    words = text.lstrip('#').replace(',', ' ').split()  # dmon --format csv
     lower = [word.lower() for word in words]
     if 'gpu' in lower[:3] and ('sm' in lower or 'pwr' in lower or 'pid' in lower or 'fb' in lower):
       self._monitor = lower
@@ -221,7 +223,7 @@ class Reader:
 
   def _monitor_line(self, number: int, text: str) -> bool:
     """Whether the line is one of dmon's or pmon's."""
-    names, words = self._monitor, text.split()
+    names, words = self._monitor, text.replace(',', ' ').split()
     if not names or not re.match(r'[\d:-]', words[0]):
       return False
     if 'command' in names and len(words) > len(names):  # a command may hold blanks

@@ -8,7 +8,7 @@ sentences stand between the rows.
 import ast
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from algorithmic_efficiency.device_logs.reading import Diagnosis
 BEGIN, END = 'Begin CSV', 'End CSV'
 KINDS = ('loaders_init', 'train', 'eval', 'total_train_time', 'total_eval_time')
 _COMMAND = re.compile(r'Command:\s*(\[.*\])\s*$')
+_TAG = re.compile(r'^\[\d+,\d+\]<std(?:out|err)>:\s?')  # mpirun --tag-output
 _BEST = re.compile(r'best\b.*?([-+]?\d+\.\d+)', re.IGNORECASE)
 
 
@@ -99,7 +100,7 @@ class Reader:
     """Reads all lines."""
     for number, text in enumerate(lines, 1):
       self.diagnosis.num_lines = number
-      self._line(number, text.strip())
+      self._line(number, _TAG.sub('', text).strip())
     for block in self.blocks:
       if not block.complete and block.rows:
         self.diagnosis.note(f'the block at line {block.line} has no end')
@@ -200,6 +201,16 @@ def summary(block: Block) -> dict[str, Any]:
     'best_dice': max(dices, default=block.best_dice),
     'last_loss': next((r.loss for r in reversed(block.rows) if r.kind == 'train'), None),
   }
+
+
+def over_runs(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+  """Means over runs of every time; of those that have it."""
+  names = dict.fromkeys(name for summary in summaries for name in summary if name.endswith('_sec'))
+  means: dict[str, Any] = {'runs': len(summaries)}
+  for name in names:
+    values = [s[name] for s in summaries if s.get(name) is not None]
+    means[name] = sum(values) / len(values) if values else None
+  return means
 
 
 def phases(block: Block) -> list[tuple[str, int | None, float]]:

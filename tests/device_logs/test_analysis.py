@@ -72,6 +72,18 @@ def test_phases_are_put_where_the_power_rises():
   assert 'it tells of 300 s, the devices worked 300 s' in summary['notes'][0]
 
 
+def test_slices_of_a_run_are_no_epochs():
+  phases = [
+    ('train', None, 100.0, 250.0),
+    ('eval', None, 250.0, 280.0),
+    ('train', None, 280.0, 400.0),
+  ]
+  system = analysis.analyse('a', {'gpu.0': trace()}, phases)
+  system.epochs = 2.5
+  summary = analysis.summary(system)
+  assert summary['gross_joules_per_epoch'] == pytest.approx(270 * 300 / 2.5, rel=0.01)
+
+
 def script(*arguments, code=0):
   done = subprocess.run(
     [sys.executable, ROOT / 'scripts' / 'analyse_power.py', *map(str, arguments)],

@@ -113,6 +113,19 @@ def test_sentences_and_damaged_rows_are_told():
   assert told + len(reader.blocks[0].rows) == reader.diagnosis.num_lines
 
 
+def test_lines_that_mpirun_has_tagged():
+  lines = [command(), 'Begin CSV', HEADER, *epochs(2), 'End CSV']
+  (block,) = read(*(f'[1,0]<stdout>:{line}' for line in lines)).blocks
+  assert (block.complete, runtime_log.summary(block)['epochs']) == (True, 2)
+
+
+def test_means_over_runs():
+  means = runtime_log.over_runs(
+    [{'a_sec': 1.0, 'b_sec': None}, {'a_sec': 3.0, 'b_sec': 5.0, 'n': 1}]
+  )
+  assert means == {'runs': 2, 'a_sec': 2.0, 'b_sec': 5.0}
+
+
 def test_a_table_alone_is_a_block():
   (block,) = runtime_log.choose(read(HEADER, *epochs(2), *ENDING).blocks, 'last')
   assert runtime_log.summary(block)['epochs'] == 2
@@ -128,7 +141,9 @@ def test_the_command(tmp_path):
 
   done = run(log, f'--output_dir={tmp_path}/out')
   assert done.returncode == 0, done.stderr
-  (summary,) = json.loads((tmp_path / 'out/summary.json').read_text())
+  content = json.loads((tmp_path / 'out/summary.json').read_text())
+  (summary,) = content['runs']
+  assert content['mean_over_runs']['epoch_mean_sec'] == 10.0
   assert (summary['log'], summary['epochs']) == ('run.txt', 3)
   assert len((tmp_path / 'out/run_1.csv').read_text().splitlines()) == 1 + 6 + 2
   assert run(tmp_path / 'none.txt').returncode == 2

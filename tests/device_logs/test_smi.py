@@ -1,6 +1,7 @@
 """Tests of logs made by hand with nvidia-smi and hl-smi: every dialect, every kind of dirt."""
 
 import datetime
+import gzip
 import json
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from algorithmic_efficiency.device_logs import cells
+from algorithmic_efficiency.device_logs import cells, opening
 from algorithmic_efficiency.device_logs.reading import Reader
 from algorithmic_efficiency.device_logs.sessions import arrange
 from algorithmic_efficiency.records import columns
@@ -101,7 +102,7 @@ def test_errors_in_the_middle_cost_only_their_lines():
 def test_a_log_without_headers_needs_its_fields():
   text = '0, 2024/01/02 00:00:00, 60.0\n1, 2024/01/02 00:00:00, 61.0\n'
   diagnosis, sessions, _ = read(text)
-  assert (sessions, diagnosis.refused) == ([], {'not understood': 2})
+  assert (sessions, diagnosis.refused) == ([], {'cells before any header (--fields names them)': 2})
   _, (session,), _ = read(text, fields='index,timestamp,power.draw')
   assert [s.values for s in session.samples] == [{'power.watts': 60.0}, {'power.watts': 61.0}]
 
@@ -340,6 +341,28 @@ def test_numbers(cell, expected):
 ])  # fmt: skip
 def test_what_is_no_time(text):
   assert cells.stamp(text) is None
+
+
+@pytest.mark.parametrize(('encoding', 'name'), [
+  ('utf-16', 'a.txt'), ('utf-8-sig', 'a.txt'), ('utf-8', 'a.txt.gz'),
+])  # fmt: skip
+def test_logs_of_powershell_and_gzip(tmp_path, encoding, name):
+  data = ('index, timestamp, power.draw [W]\r\n' + poll(0, 60)).encode(encoding)
+  (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith('gz') else data)
+  reader = Reader()
+  with opening.text_of(tmp_path / name) as file:
+    reader.read(file)
+  assert len(reader.readings) == 2
+  assert reader.diagnosis.refused == {}
+
+
+def test_dmon_with_commas():
+  _, (session,), _ = read("""
+    # gpu, pwr, gtemp, sm
+    # Idx, W, C, %
+    0, 630, 53, 100
+  """)
+  assert session.samples[0].values['power.watts'] == 630
 
 
 # The command.
