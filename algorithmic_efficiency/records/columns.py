@@ -280,6 +280,25 @@ def primitive(value: Any) -> bool:
   return isinstance(value, bool | int | float | str)
 
 
+_OTHER_FILES = """
+## telemetry.jsonl
+
+A line of kind `begin` (devices, units, the reasons for what is absent), one of kind `sample` a
+tick, `note` for people, and `end` with what the sampler cost; several of each after a resume. Each
+line has `monotonic_sec` (CLOCK_MONOTONIC) and `time` (seconds since 1970). A sample has the
+hardware columns that were due: utilisation, memory, power and energy of devices at every tick; their clocks
+and temperatures, processors, memory, disks, network, container and processes once a second; CPU
+clock and sensors every ten.
+
+## phases.jsonl
+
+One object a phase: `phase`, `begin` and `end` on the monotonic clock, `step`. `step` is a slice of
+training, of a second or what lies between two evaluations, with `steps`, `data_sec` and `step_sec`
+of the host's time; `prepare_for_eval` ends it. `evaluation`, `recording` and `checkpoint` have the
+`joules` of each device that counts; `compile` has `sec` and `within`.
+"""
+
+
 def table() -> str:
   """COLUMNS.md, generated: `python -m algorithmic_efficiency.records.columns > …/COLUMNS.md`."""
   lines = [
@@ -298,7 +317,7 @@ def table() -> str:
     '`gpu.avg.…` is the mean over the GPUs: utilisation, memory, temperature, power.',
   ]
   lines += ['`all_metrics.csv` has one column more: `source`, ' + SOURCE.meaning + '.']
-  return '\n'.join(lines) + '\n'
+  return '\n'.join(lines) + '\n' + _OTHER_FILES
 
 
 if __name__ == '__main__':

@@ -67,10 +67,10 @@ class Host:
   def parts() -> list[Reader]:
     """One source per kind of reading."""
     return [
-      Reader('cpu utilisation', CpuUtilisation()),
+      Reader('cpu utilisation', CpuUtilisation(), 1.0),
       Reader('cpu clock', Seldom(_cpu_clock), 10.0),
       Reader('temperatures', Seldom(_temperatures), 10.0),
-      Reader('memory', _memory),
+      Reader('memory', _memory, 1.0),
       Reader('disks', _disks, 1.0),
       Reader('network', _network, 1.0),
     ]

@@ -139,7 +139,6 @@ class Nvidia:
     rates = self.ask(nvml.nvmlDeviceGetUtilizationRates, handle)
     milliwatts = self.ask(nvml.nvmlDeviceGetPowerUsage, handle)
     millijoules = self.ask(nvml.nvmlDeviceGetTotalEnergyConsumption, handle)
-    celsius = self.ask(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU)
     if rates is not None:
       reading['compute.util'] = rates.gpu / 100
     if memory is not None:
@@ -147,16 +146,21 @@ class Nvidia:
       reading['mem.total'] = memory.total / MIB
       reading['mem.used'] = memory.used / MIB
       reading['mem.free'] = memory.free / MIB
-    if celsius is not None:
-      reading['temp.current'] = float(celsius)
+    if self._only is None:  # a sampler reads these with the clocks
+      reading.update(self.temperature(handle))
+      reading.update(self.both_powers(handle))
     if milliwatts is not None:
       reading['power.watts'] = milliwatts / 1000
-    reading.update(self._both_powers(handle))
     if millijoules is not None:
       reading['energy.joules_since_load'] = millijoules / 1000
     return reading
 
-  def _both_powers(self, handle: Any) -> dict[str, float]:
+  def temperature(self, handle: Any) -> dict[str, float]:
+    """Of the chip, in °C."""
+    celsius = self.ask(self._nvml.nvmlDeviceGetTemperature, handle, self._nvml.NVML_TEMPERATURE_GPU)
+    return {} if celsius is None else {'temp.current': float(celsius)}
+
+  def both_powers(self, handle: Any) -> dict[str, float]:
     """What the driver averages over a second, and what it measures now (Ampere and later)."""
     values: Any = self.ask(self._nvml.nvmlDeviceGetFieldValues, handle, self._fields)
     if values is None:
@@ -178,7 +182,7 @@ class Nvidia:
 
 
 class NvidiaClocks:
-  """Clocks of the same GPUs, and why they are held back; asked less often."""
+  """Clocks and temperatures of the same GPUs, and why clocks are held back; asked less often."""
 
   NAME = 'NVIDIA clocks'
   EVERY_SEC = 1.0
@@ -191,12 +195,15 @@ class NvidiaClocks:
     return bool(self._gpus.chosen()), 'NVML sees no GPU'
 
   def read(self) -> dict[str, Any]:
-    """MHz, the driver's bit mask of reasons, and seconds held back by power and by heat."""
+    """MHz, °C, the driver's bit mask of reasons, and seconds held back by power and by heat."""
     import pynvml as nvml
 
     reading: dict[str, Any] = {}
     for device, handle in self._gpus.chosen():
       ask = self._gpus.ask
+      found = {**self._gpus.temperature(handle), **self._gpus.both_powers(handle)}
+      for name, value in found.items():
+        reading[f'{device}.{name}'] = value
       for name, clock in (('sm', nvml.NVML_CLOCK_SM), ('mem', nvml.NVML_CLOCK_MEM)):
         megahertz = ask(nvml.nvmlDeviceGetClockInfo, handle, clock)
         if megahertz is not None:

@@ -26,6 +26,8 @@ _log = logging.getLogger(__name__)
 # five seconds (psutil issue 1933), and no measurement may cost more than what it measures.
 BUDGET_SEC = 0.25
 
+_DERIVED = ('.mem.util', '.mem.free')  # from used and total; samples are many, and leave them out
+
 
 class Source(Protocol):
   """One way to read hardware; `EVERY_SEC`, where it has one, is how often a sampler reads it."""
@@ -113,7 +115,8 @@ class Telemetry:
       if now >= self._due.get(source.NAME, 0.0):
         # A hair early counts as on time, or a source of one second is read every second tick.
         self._due[source.NAME] = now + 0.9 * getattr(source, 'EVERY_SEC', 0.0)
-        columns.update(self._read(source))
+        found = self._read(source)
+        columns.update({n: v for n, v in found.items() if not n.endswith(_DERIVED)})
     return columns
 
   def devices(self) -> list[Device]:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from algorithmic_efficiency.errors import MeasurementError
+from algorithmic_efficiency.records import columns
 from algorithmic_efficiency.records.appended_file import AppendedFile, to_line
 from algorithmic_efficiency.telemetry.sample import Telemetry, boot_id, clock_pair, sources
 
@@ -127,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     'boot_id': boot_id(),
     'pid': pid,
     'hz': given.hz,
-    'units': 'as in COLUMNS.md; monotonic_sec is CLOCK_MONOTONIC, time is seconds since 1970',
+    'units': {column.name: column.unit for column in columns.HARDWARE if column.unit},
     'devices': [device.describe() for device in telemetry.devices()],
     'absent': telemetry.absent,
   })  # fmt: skip

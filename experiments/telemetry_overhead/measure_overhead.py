@@ -1,13 +1,16 @@
 """What telemetry costs a run, with eight GPUs that are made up; writes results.csv.
 
-  python measure_overhead.py            ten minutes
-  python measure_overhead.py --smoke    a minute
+  python measure_overhead.py                 a quarter of an hour
+  python measure_overhead.py --parts=loop    one part; the others' figures stay in the table
+  python measure_overhead.py --smoke         a minute
 
-- Steps a second of small networks with telemetry off, in rows, and sampled at 2 and 10 Hz. The
-  modes take turns, and each run is compared with the `off` of its own turn.
-- The sampler alone: share of a core once it has started, memory, start.
-- A row's columns: milliseconds, all sources.
-- Seconds from the command to its first row.
+- sampler: alone, once it has started; share of a core, memory, start.
+- row: milliseconds of the hardware columns of a row.
+- loop: steps a second of one training loop, a second with the sampler at 10 Hz and a second with it
+  stopped, in turns: so fine a difference drowns in what lies between two runs.
+- runs: whole runs with telemetry off, in rows, and sampled; and when their first row is there.
+
+The GPUs are a library in C where there is a compiler, as fast as calls can be; else in Python.
 """
 
 import argparse
@@ -59,7 +62,7 @@ def run(framework: str, mode: str, steps: int, folder: Path) -> dict[str, float]
   began = time.monotonic()
   process = subprocess.Popen(
     [*command, *(f'--{k}={v}' for k, v in flags.items())], stdout=subprocess.DEVNULL,
-    env=fake_gpus.environment(count=GPUS, latency_sec=0.0),
+    env=gpus(folder.parent / 'library'),
   )  # fmt: skip
   trial = folder / 'logs' / f'mnist_{framework}' / 'run_1'
   while not _has_row(trial) and process.poll() is None:
@@ -79,6 +82,32 @@ def run(framework: str, mode: str, steps: int, folder: Path) -> dict[str, float]
     span = lines[-1]['monotonic_sec'] - lines[0]['monotonic_sec']
     found['missed'] = lines[-1]['missed'] / (span * hz)
   return found
+
+
+def gpus(folder: Path) -> dict[str, str]:
+  """Variables that give a process eight GPUs."""
+  compiler = shutil.which('cc')
+  if compiler is None:
+    return fake_gpus.environment(count=GPUS)
+  library = folder / 'libnvidia-ml.so.1'
+  source = ROOT / 'tests' / 'telemetry' / 'fake_nvml.c'
+  if not library.exists():
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run([compiler, '-O2', '-shared', '-fPIC', '-o', library, source], check=True)
+  return {**os.environ, 'LD_LIBRARY_PATH': str(folder), 'FAKE_GPU_COUNT': str(GPUS)}
+
+
+def loop(framework: str, blocks: int, folder: Path) -> list[dict[str, Any]]:
+  """Ratios of neighbouring seconds, with the sampler over without."""
+  arguments = [str(HERE / 'one_loop.py'), framework, str(blocks), str(folder / 'loop.jsonl')]
+  done = subprocess.run(
+    [sys.executable, *arguments], env=gpus(folder), check=True, capture_output=True, text=True
+  )
+  pairs = json.loads(done.stdout)
+  return [
+    {'framework': framework, 'mode': '10 Hz', 'what': 'rate over stopped', 'value': a / b}
+    for a, b in pairs
+  ]
 
 
 def _has_row(trial: Path) -> bool:
@@ -112,7 +141,7 @@ def sampler_alone(hz: float, seconds: float, folder: Path) -> list[dict[str, Any
     [sys.executable, '-m', 'algorithmic_efficiency.telemetry.sidecar', f'--file={path}',
      f'--hz={hz}', f'--parent={os.getpid()}',
      f'--devices={",".join(f"gpu.{i}" for i in range(GPUS))}'],
-    cwd=ROOT, env=fake_gpus.environment(count=GPUS),
+    cwd=ROOT, env=gpus(folder),
   )  # fmt: skip
   while not path.exists() or b'"sample"' not in path.read_bytes():
     time.sleep(0.001)
@@ -152,30 +181,51 @@ def row_cost(repetitions: int) -> list[dict[str, Any]]:
   return [{'framework': '', 'mode': 'row', 'what': 'columns of a row ms', 'value': median}]
 
 
+def measured(part: str, folder: Path, smoke: bool, repetitions: int) -> list[dict[str, Any]]:
+  """The rows of one part."""
+  if part == 'sampler':
+    return [row for hz in (2, 10) for row in sampler_alone(hz, 2 if smoke else 20, folder)]
+  if part == 'row':
+    return row_cost(5 if smoke else 200)
+  frameworks = ('jax', 'pytorch')
+  if part == 'loop':
+    return [row for f in frameworks for row in loop(f, 2 if smoke else 60, folder)]
+  if part != 'runs':
+    raise SystemExit(f'There is no part {part!r}: sampler, row, loop, runs.')
+  steps = {'jax': 80 if smoke else 4000, 'pytorch': 60 if smoke else 3000}
+  turns = 1 if smoke else repetitions
+  return [row for f in frameworks for row in compare(f, turns, steps[f], folder)]
+
+
+def _before(path: Path) -> list[dict[str, Any]]:
+  if not path.exists():
+    return []
+  with path.open(newline='', encoding='utf-8') as file:
+    return list(csv.DictReader(file))
+
+
 def main() -> None:
   """Writes results.csv and tells the medians."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--smoke', action='store_true')
-  parser.add_argument('--repetitions', type=int, default=6)
+  parser.add_argument('--parts', default='sampler,row,loop,runs')
+  parser.add_argument('--repetitions', type=int, default=4)
   parser.add_argument('--output', type=Path, default=HERE / 'results.csv')
   given = parser.parse_args()
-  repetitions, scale = (1, 0.02) if given.smoke else (given.repetitions, 1.0)
-  table: list[dict[str, Any]] = []
+  parts = given.parts.split(',')
+  table = [row for row in _before(given.output) if row['part'] not in parts]
   with tempfile.TemporaryDirectory() as temporary:
-    folder = Path(temporary)
-    for hz in (2, 10):
-      table += sampler_alone(hz, 2 if given.smoke else 20, folder)
-    table += row_cost(5 if given.smoke else 200)
-    for framework, steps in (('jax', 4000), ('pytorch', 3000)):
-      table += compare(framework, repetitions, max(50, int(scale * steps)), folder)
+    for part in parts:
+      for row in measured(part, Path(temporary), given.smoke, given.repetitions):
+        table.append({'part': part, **row})
   with given.output.open('w', newline='', encoding='utf-8') as file:
-    writer = csv.DictWriter(file, ['framework', 'mode', 'what', 'value'])
+    writer = csv.DictWriter(file, ['part', 'framework', 'mode', 'what', 'value'])
     writer.writeheader()
     writer.writerows(table)
   groups = dict.fromkeys((r['framework'], r['mode'], r['what']) for r in table)
   for framework, mode, what in groups:
     key = framework, mode, what
-    values = [r['value'] for r in table if (r['framework'], r['mode'], r['what']) == key]
+    values = [float(r['value']) for r in table if (r['framework'], r['mode'], r['what']) == key]
     low, high = min(values), max(values)
     middle = statistics.median(values)
     print(f'{framework:8} {mode:12} {what:20} {middle:12.4f}  ({low:.4f} to {high:.4f})')

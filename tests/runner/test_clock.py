@@ -213,3 +213,32 @@ def test_the_default_clock_is_monotonic_and_runs_while_sleeping():
     time.sleep(0.02)
   spent = clock.accounts()['submission']
   assert 0.02 <= spent <= time.perf_counter() - before
+
+
+def test_whoever_observes_hears_of_every_stretch_and_never_on_the_submissions_time():
+  now, heard = [0.0], []
+
+  def observe(account):
+    heard.append((account, now[0], clock.seconds('submission')))
+    now[0] += 100.0  # observing takes its time
+
+  clock = Clock(lambda: None, lambda: now[0], observe)
+  now[0] = 1.0
+  with clock.charge('submission'):
+    now[0] += 5.0
+    with clock.charge('evaluation'):
+      now[0] += 2.0
+    now[0] += 3.0
+  assert [(account, at) for account, at, _ in heard] == [
+    ('setup', 1.0), ('submission', 106.0), ('evaluation', 208.0), ('submission', 311.0),
+  ]  # fmt: skip
+  assert clock.accounts()['submission'] == 8.0
+  assert clock.accounts()['evaluation'] == 202.0
+
+
+def test_whoever_observes_is_not_called_when_something_fails():
+  heard = []
+  clock = Clock(lambda: None, lambda: 0.0, heard.append)
+  with pytest.raises(KeyError), clock.charge('submission'), clock.charge('evaluation'):
+    raise KeyError
+  assert heard == ['setup', 'submission']
