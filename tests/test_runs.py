@@ -149,6 +149,7 @@ def test_one_seed_gives_the_same_losses_to_the_last_digit(framework, studies, co
   assert losses(command, framework, 1)[0] != losses(command, framework, 2)[0]
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_losses_and_seed_0_is_a_seed(studies, command):
   command.run('jax', rng_seed=0, max_global_steps=1)
   assert command.metadata('digits_jax')['rng_seed'] == 0
@@ -189,6 +190,7 @@ def test_other_spellings_of_the_command_do_the_same(spelling, tmp_path):
   assert (tmp_path / 'digits_jax' / 'run_1' / 'metrics.csv').is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('framework', FRAMEWORKS)
 def test_a_run_imports_only_its_own_framework(framework, command):
   stranger = {'jax': 'torch', 'pytorch': 'jax'}[framework]
@@ -297,6 +299,7 @@ def mnist_dir(tmp_path_factory) -> Path:
   return folder.parent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('framework', FRAMEWORKS)
 def test_mnist_trains_from_the_original_files(framework, mnist_dir, command):
   command.run(
@@ -337,6 +340,7 @@ def test_the_experiment_runs_and_draws(tmp_path):
   assert (tmp_path / 'plot_loss.png').read_bytes().startswith(b'\x89PNG')
 
 
+@pytest.mark.slow
 def test_relative_paths_count_from_the_folder_of_the_command(tmp_path, command, monkeypatch):
   shutil.copytree(BASELINE / 'mnist_jax', tmp_path / 'elsewhere' / 'mine')
   shutil.copy(BASELINE / 'tuning_search_space.json', tmp_path / 'elsewhere' / 'space.json')

@@ -72,6 +72,7 @@ def test_nothing_yet(tmp_path):
   assert 'is no folder' in watch(tmp_path / 'none', code=2)
 
 
+@pytest.mark.slow
 def test_a_real_run_is_shown_while_it_runs(command):
   flags = {'telemetry': 'continuous', 'max_global_steps': 2_000_000, 'eval_period_steps': 2000}
   process = subprocess.Popen(command.arguments('jax', **flags), stdout=subprocess.DEVNULL)

@@ -286,9 +286,9 @@ _OTHER_FILES = """
 A line of kind `begin` (devices, units, the reasons for what is absent), one of kind `sample` a
 tick, `note` for people, and `end` with what the sampler cost; several of each after a resume. Each
 line has `monotonic_sec` (CLOCK_MONOTONIC) and `time` (seconds since 1970). A sample has the
-hardware columns that were due: utilisation, memory, power and energy of devices at every tick; their clocks
-and temperatures, processors, memory, disks, network, container and processes once a second; CPU
-clock and sensors every ten.
+hardware columns that were due: utilisation, memory, power and energy of devices at every tick;
+their clocks and temperatures, processors, memory, disks, network, container and processes once a
+second; CPU clock and sensors every ten.
 
 ## phases.jsonl
 

@@ -78,6 +78,7 @@ def test_it_trains(standin):
   assert losses[2] < 0.9 * losses[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('standin', STANDINS)
 def test_it_goes_on_to_the_last_digit_after_it_was_stopped(standin, tmp_path):
   study = stopped_and_gone_on_with(standin, tmp_path, at=12)

@@ -152,6 +152,7 @@ def test_several_hpus_talk_by_their_own_backend(hpu):
   assert hpu() == {'hccl': 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('mode', [None, '0'])
 def test_every_update_is_marked_where_the_mode_is_lazy(hpu, monkeypatch, mode):
   monkeypatch.delenv('PT_HPU_LAZY_MODE', raising=False)

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 
 import pytest
 
@@ -18,6 +19,13 @@ from algorithmic_efficiency.telemetry.sample import Telemetry
 LINES = """0, GPU-aaaa, 97, 81920, 20480, 61440, 595.12, NVIDIA Made-up, 1, Disabled, Disabled, 65
 1, GPU-bbbb, [N/A], 40960, 30720, 10240, 595.12, NVIDIA Made-up, 2, Disabled, Disabled, 35
 """
+
+
+@pytest.fixture(autouse=True)
+def gputil(monkeypatch):
+  """GPUtil, which may bring setuptools in for its distutils, and that folders of its own."""
+  monkeypatch.setattr(sys, 'path', list(sys.path))
+  pytest.importorskip('GPUtil', reason='gputil is not installed, or needs Python 3.11')
 
 
 @pytest.fixture

@@ -136,6 +136,7 @@ def test_of_the_devices_that_cuda_shows_those_trained_on_count(monkeypatch):
   assert _devices(telemetry, ['unknown']) == ['gpu.0', 'gpu.2']
 
 
+@pytest.mark.slow
 def test_without_a_counter_the_samples_are_integrated(command):
   flags = {'max_global_steps': 3000, 'eval_period_steps': 1000}
   row = run(command, gpus={'count': 1, 'counts_energy': False}, **flags)[-1]
@@ -147,6 +148,7 @@ def test_without_a_counter_the_samples_are_integrated(command):
   assert number(row, 'energy.joules_since_start') == pytest.approx(truth, rel=0.15)
 
 
+@pytest.mark.slow
 def test_a_counter_that_lies_is_flagged(command):
   flags = {'max_global_steps': 3000, 'eval_period_steps': 1000}
   row = run(command, gpus={'count': 1, 'scale': 1.5}, **flags)[-1]
@@ -169,6 +171,7 @@ def test_off_is_off(command):
   assert 'gpu_model_name' not in command.metadata('digits_jax')
 
 
+@pytest.mark.slow
 def test_net_energy_needs_the_idle_power_measured(command):
   row = run(command, max_global_steps=5, telemetry_idle_sec=1.5)[-1]
   idle = command.metadata('digits_jax')['gpu.0.idle_watts']
@@ -177,6 +180,7 @@ def test_net_energy_needs_the_idle_power_measured(command):
   assert net < number(row, 'energy.joules_since_start')
 
 
+@pytest.mark.slow
 def test_a_killed_sampler_is_told_and_started_again(command):
   process = subprocess.Popen(
     command.arguments(
@@ -210,6 +214,7 @@ def _command_line(pid):
     return ''
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_with_its_joules(command):
   flags = {'max_global_steps': 400, 'eval_period_steps': 200}
   whole = run(command, **flags)

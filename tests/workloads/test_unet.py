@@ -143,6 +143,7 @@ def float64():
   jax.config.update('jax_enable_x64', False)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('float64')
 def test_the_frameworks_train_alike(narrow):
   model, variables, module = narrow
@@ -177,6 +178,7 @@ def test_the_frameworks_train_alike(narrow):
     assert ours[name] == pytest.approx(array, rel=1e-7, abs=1e-7 * abs(array).max()), name
 
 
+@pytest.mark.slow
 def test_dropout_stands_at_the_bottom_in_both():
   facts = facts_of((2, 3, 4))
   model, module = model_jax.build_model(facts), model_pytorch.build_model(facts)()
