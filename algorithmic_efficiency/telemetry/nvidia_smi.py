@@ -9,6 +9,7 @@ import importlib.util
 import io
 import os
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -87,6 +88,7 @@ class NvidiaSmi:
     }  # fmt: skip
 
   def _gpus(self) -> list[Any]:
+    path = list(sys.path)
     with contextlib.redirect_stdout(io.StringIO()):  # it prints the program's errors
       try:
         import GPUtil  # pyright: ignore[reportMissingImports]
@@ -94,3 +96,5 @@ class NvidiaSmi:
         return list(GPUtil.getGPUs())
       except (ImportError, OSError, ValueError, IndexError):
         return []  # distutils is gone since Python 3.12; error text in place of a table
+      finally:
+        sys.path[:] = path  # setuptools, which lends its distutils, adds folders of its own

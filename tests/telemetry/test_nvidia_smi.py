@@ -6,10 +6,6 @@ import sys
 
 import pytest
 
-pytest.importorskip(
-  'GPUtil', reason='gputil is not installed, or needs the distutils of Python 3.11'
-)
-
 from algorithmic_efficiency.records import columns
 from algorithmic_efficiency.telemetry.nvidia_smi import NvidiaSmi
 from algorithmic_efficiency.telemetry.sample import Telemetry
