@@ -17,11 +17,12 @@ _NO_LIMIT = 1 << 60  # version 1 writes a huge number where there is none
 
 
 class _Group(NamedTuple):
-  """A controller's folder for this process, and the folder it is mounted at."""
+  """A controller's folder for this process, where it is mounted, and what the kernel calls it."""
 
   path: Path
   mount: Path
   version: int
+  name: str
 
   def upwards(self) -> list[Path]:
     """The group and those it lies in, as far as they are seen."""
@@ -76,7 +77,7 @@ class Cgroup:
           inside, mount = mounts[name]
           # In a container the mount may show a part of the tree only.
           below = os.path.relpath(path, inside) if _is_in(path, inside) else '.'
-          groups[name] = _Group((mount / below).resolve(), mount.resolve(), 1 if name else 2)
+          groups[name] = _Group((mount / below).resolve(), mount.resolve(), 1 if name else 2, path)
     return groups
 
   def _mounts(self) -> dict[str, tuple[str, Path]]:
@@ -166,6 +167,9 @@ class Cgroup:
       throttled = stat.get('throttled_usec')
       return stat['usage_usec'] / 1e6, None if throttled is None else throttled / 1e6
     accounts, quota = self._groups.get('cpuacct'), self._groups.get('cpu')
+    others = [self._groups[name] for name in ('cpu', 'memory') if name in self._groups]
+    if accounts is not None and any(group.name != accounts.name for group in others):
+      accounts = None  # its processor time is counted with that of others
     spent = None if accounts is None else _number(accounts.path / 'cpuacct.usage')
     waited = None if quota is None else _keyed(quota.path / 'cpu.stat').get('throttled_time')
     return None if spent is None else spent / 1e9, None if waited is None else waited / 1e9

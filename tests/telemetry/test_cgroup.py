@@ -89,6 +89,19 @@ def test_version_1_in_a_container_that_sees_its_own_part_of_the_tree(tmp_path):
   }
 
 
+def test_processor_time_that_is_counted_with_that_of_others_is_left_out(tmp_path):
+  mounts = [
+    '40 30 0:30 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory',
+    '41 30 0:31 / /sys/fs/cgroup/cpuacct rw - cgroup cgroup rw,cpuacct',
+  ]
+  cgroup = tree(tmp_path, mounts, ['5:memory:/job', '4:cpuacct:/'], {
+    'sys/fs/cgroup/memory/job/memory.usage_in_bytes': '1000\n',
+    'sys/fs/cgroup/cpuacct/cpuacct.usage': '7500000000\n',
+  })  # fmt: skip
+  assert cgroup.probe()[0]
+  assert cgroup.read() == {'cgroup.mem.used_bytes': 1000}
+
+
 def test_no_limit_has_no_column(tmp_path):
   mounts = [
     '40 30 0:30 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory',
