@@ -93,9 +93,9 @@ def file():
 def progress_on(monkeypatch):
   """Makes a Progress with a stream as stdout; within the test, since pytest sets its own before."""
 
-  def make(stdout, max_global_steps=None, targets=('validation/accuracy',)):
+  def make(stdout, max_global_steps=None, targets=('validation/accuracy',), **more):
     monkeypatch.setattr(sys, 'stdout', stdout)
-    return Progress('trial 1/2', 100.0, max_global_steps, list(targets))
+    return Progress('trial 1/2', 100.0, max_global_steps, list(targets), **more)
 
   return make
 
@@ -128,6 +128,25 @@ def test_a_plain_line_comes_once_a_minute_and_tells_the_rate(file, progress_on):
     'trial 1/2  step 600  10 steps/s  60.0 s of 100 s',
     'trial 1/2  step 1,200  10 steps/s  120.0 s of 100 s',
   ]
+
+
+@pytest.mark.parametrize(('joules', 'shown'), [
+  (None, ''), (812.4, '812 J  '), (12_345.0, '12.3 kJ  '), (4.56e7, '45.60 MJ  '),
+])  # fmt: skip
+def test_a_line_tells_the_last_loss_and_the_energy(file, progress_on, joules, shown):
+  progress = progress_on(file, joules=lambda: joules)
+  progress.evaluated(1, 0.5, FOUND)
+  progress.tick(600, 60.5)
+  line = file.getvalue().splitlines()[-1]
+  assert line == f'trial 1/2  step 600  10 steps/s  loss 0.2500  {shown}60.5 s of 100 s'
+
+
+def test_the_devices_are_asked_for_energy_once_a_second(terminal, progress_on):
+  asked = []
+  progress = progress_on(terminal.stdout, joules=lambda: asked.append(1) or 5.0)
+  for step in range(1000):
+    progress.tick(step, step * 0.01)
+  assert 8 <= len(asked) <= 10
 
 
 def test_an_evaluation_is_one_line_with_the_targets(file, progress_on):
