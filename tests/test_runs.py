@@ -176,6 +176,7 @@ SPELLINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('spelling', SPELLINGS)
 def test_other_spellings_of_the_command_do_the_same(spelling, tmp_path):
   command = [
@@ -261,6 +262,7 @@ def test_algoperf_layout(tmp_path):
   }
 
 
+@pytest.mark.slow
 def test_resume_keeps_finished_trials_and_runs_the_rest(command):
   command.run('jax', num_tuning_trials=2, max_global_steps=3)
   folder = command.log_dir / 'digits_jax'
@@ -314,6 +316,7 @@ def test_mnist_trains_from_the_original_files(framework, mnist_dir, command):
   assert rows[0]['workload.train_mean'] == '0.1307'
 
 
+@pytest.mark.slow
 def test_the_experiment_runs_and_draws(tmp_path):
   experiment = ROOT / 'experiments' / 'simple_example_mnist_loss'
   environment = {'DATA': 'embedded', 'LOG_DIR': str(tmp_path / 'logs'), 'PYTHON': sys.executable}

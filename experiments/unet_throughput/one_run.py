@@ -24,8 +24,8 @@ def main() -> None:
   framework, image_size, batch_size, steps, device, folder = sys.argv[1:]
   size = int(image_size)
   unet.FACTS = dataclasses.replace(
-    unet.FACTS, input_shape=(size, size, 3), target_shape=(size, size, 1), eval_batch_size=32,
-    num_eval_train_examples=32, num_validation_examples=32, num_test_examples=32,
+    unet.FACTS, input_shape=(size, size, 3), target_shape=(size, size, 1), eval_batch_size=8,
+    num_eval_train_examples=8, num_validation_examples=8, num_test_examples=8,
   )  # fmt: skip
   logging.disable(logging.INFO)
   from algorithmic_efficiency.runner.study import Study

@@ -125,6 +125,7 @@ def test_the_wrong_convention_is_told_with_its_place(tmp_path):
   assert 'submission.py, line' in outcome['reason']
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('standin', WITH_DROPOUT)
 def test_dropout_comes_from_the_hyperparameters(standin, tmp_path):
   (point,) = json.loads((HERE / standin / 'tuning_search_space.json').read_text())

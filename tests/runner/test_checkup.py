@@ -177,6 +177,7 @@ def run(*arguments):
   return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_the_command_tells_by_its_exit_code(tmp_path):
   write(tmp_path, GOOD.replace(STEP, ''))
   code, out, error = run(

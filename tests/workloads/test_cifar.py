@@ -165,6 +165,7 @@ def test_the_generator_decides_what_is_drawn():
 # The network.
 
 
+@pytest.mark.slow
 def test_the_networks_have_upstreams_parameters():
   model, module = model_jax.build_model(FACTS), model_pytorch.build_model(FACTS)()
   params, state = on_jax.init(model, INPUTS[:1], 0)

@@ -86,6 +86,7 @@ def test_the_networks_have_7763041_parameters():
   assert set(model_pytorch.OUTPUT_PARAMS) <= dict(module.named_parameters()).keys()
 
 
+@pytest.mark.slow
 def test_both_draw_their_weights_from_one_distribution():
   facts = facts_of((8, 16, 32))
   model, module = model_jax.build_model(facts), model_pytorch.build_model(facts)()
