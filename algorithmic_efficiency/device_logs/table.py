@@ -11,8 +11,7 @@ from algorithmic_efficiency.device_logs.reading import Diagnosis
 from algorithmic_efficiency.device_logs.sessions import Session
 from algorithmic_efficiency.records.appended_file import to_line
 from algorithmic_efficiency.records.whole_files import write_whole
-
-SCHEMA = 1  # of telemetry.jsonl; telemetry/sidecar.py
+from algorithmic_efficiency.telemetry import SCHEMA
 
 
 def write(

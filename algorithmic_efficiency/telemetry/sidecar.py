@@ -24,9 +24,9 @@ from typing import Any
 from algorithmic_efficiency.errors import MeasurementError
 from algorithmic_efficiency.records import columns
 from algorithmic_efficiency.records.appended_file import AppendedFile, to_line
+from algorithmic_efficiency.telemetry import SCHEMA
 from algorithmic_efficiency.telemetry.sample import Telemetry, boot_id, clock_pair, sources
 
-SCHEMA = 1
 _SYNC_EVERY_SEC = 5.0
 _NICE = 5  # the training goes first
 
