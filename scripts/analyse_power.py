@@ -19,109 +19,30 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from algorithmic_efficiency.device_logs import (
-  analysis,
-  opening,
-  reading,
-  runtime_log,
-  sessions,
-  table,
-)
+from algorithmic_efficiency.device_logs import analysis, systems
+from algorithmic_efficiency.errors import UsageError
 from algorithmic_efficiency.records.whole_files import write_whole
-
-
-class Fault(Exception):
-  """Something that the user can mend, in one line."""
 
 
 def main() -> int:
   """Returns the exit code: 0, 1 if a system has no power, 2 for a wrong command."""
   given = _parse()
   try:
-    systems = [_system(text, given.session) for text in given.system]
-  except Fault as fault:
-    print(f'analyse_power: error: {fault}', file=sys.stderr)
+    found = [systems.load(text, given.session) for text in given.system]
+  except UsageError as error:
+    print(f'analyse_power: error: {error}', file=sys.stderr)
     return 2
-  summaries = [analysis.summary(system) for system in systems]
+  summaries = [analysis.summary(system) for system in found]
   given.output_dir.mkdir(parents=True, exist_ok=True)
   write_whole(given.output_dir / 'summary.json', json.dumps(summaries, indent=2) + '\n')
   write_whole(given.output_dir / 'summary.csv', _csv(summaries))
   for summary in summaries:
-    _tell(summary)
-  shown = [system for system in systems if system.active]
+    print('\n'.join(analysis.told(summary)))
+  shown = [system for system in found if system.active]
   if shown:
     draw(shown, given.output_dir / 'power.png')
   print(f'written to {given.output_dir}')
-  return 0 if len(shown) == len(systems) else 1
-
-
-def _system(text: str, session: int) -> analysis.System:
-  name, separator, paths = text.partition('=')
-  if not separator or not paths:
-    raise Fault(f'{text!r} is not NAME=SAMPLES[,RUN_LOG].')
-  samples, _, run_log = paths.partition(',')
-  folder = Path(samples)
-  try:
-    power = _power(folder / 'telemetry.jsonl' if folder.is_dir() else folder, session)
-    if not power:
-      raise Fault(f'{samples!r} has no power in it; its devices may not tell it.')
-    phases = _phases(folder / 'phases.jsonl') if folder.is_dir() else []
-    system = analysis.analyse(name, power, phases)
-    system.epochs = _epochs(folder) if folder.is_dir() else None
-    if run_log and system.active:
-      reader = runtime_log.Reader()
-      with opening.text_of(Path(run_log)) as file:
-        reader.read(file)
-      blocks = runtime_log.choose(reader.blocks, 'last')
-      if not blocks:
-        raise Fault(f'{run_log!r} has no row between Begin CSV and End CSV.')
-      analysis.align(system, runtime_log.phases(blocks[0]))
-  except OSError as error:
-    raise Fault(f'{error.filename or samples}: {error.strerror or error}.') from error
-  return system
-
-
-def _power(path: Path, session: int) -> dict[str, list[tuple[float, float]]]:
-  if path.suffix == '.jsonl':
-    return table.power(path)
-  reader = reading.Reader()
-  with opening.text_of(path) as file:
-    reader.read(file)
-  found, _ = sessions.arrange(reader.readings, reader.diagnosis)
-  if not found:
-    return {}
-  longest = max(range(len(found)), key=lambda i: len(found[i].samples))
-  chosen = found[session - 1 if session else longest]
-  power: dict[str, list[tuple[float, float]]] = {}
-  for sample in chosen.samples:
-    if 'power.watts' in sample.values:
-      power.setdefault(sample.device, []).append((sample.time, sample.values['power.watts']))
-  return power
-
-
-def _epochs(run: Path) -> float | None:
-  """Trained by a run of this project, by its last row."""
-  try:
-    lines = (run / 'metrics.jsonl').read_text(encoding='utf-8').splitlines()
-  except FileNotFoundError:
-    return None
-  return json.loads(lines[-1])['epoch'] if lines else None
-
-
-def _phases(path: Path) -> list[analysis.Phase]:
-  """A run's own marks, on the system's clock as the samples are."""
-  if not path.exists():
-    return []
-  with path.with_name('telemetry.jsonl').open(encoding='utf-8') as file:
-    begin: dict[str, Any] = json.loads(file.readline())
-  ahead = begin['time'] - begin['monotonic_sec']
-  lines = [json.loads(line) for line in path.read_text(encoding='utf-8').splitlines()]
-  names = {'step': 'train', 'evaluation': 'eval'}
-  return [
-    (names.get(m['phase'], m['phase']), None, m['begin'] + ahead, m['end'] + ahead)
-    for m in lines
-    if m['phase'] not in ('compile', 'prepare_for_eval')
-  ]
+  return 0 if len(shown) == len(found) else 1
 
 
 def draw(systems: list[analysis.System], path: Path) -> None:
@@ -183,24 +104,6 @@ def _shade(axes: Any, system: analysis.System) -> None:
         begin - system.begin, end - system.begin, color=tints[kind], alpha=0.5, lw=0, label=label
       )
       named.add(kind)
-
-
-def _tell(summary: dict[str, Any]) -> None:
-  print(f'{summary["system"]}:')
-  for name, why in summary['inactive'].items():
-    print(f'  {name} is left out: {why}')
-  if 'gross_joules' not in summary:
-    print('  no device worked')
-    return
-  print(f'  worked {summary["active_sec"]:,.0f} s; {summary["gross_joules"]:,.0f} J gross, '
-        f'{summary["net_joules"]:,.0f} J net of {summary["idle_watts"]:.0f} W idle; '
-        f'samples cover {summary["coverage_percent"]:g} %')  # fmt: skip
-  if 'gross_joules_per_epoch' in summary:
-    print(f'  {summary["gross_joules_per_epoch"]:,.0f} J gross, '
-          f'{summary["net_joules_per_epoch"]:,.0f} J net an epoch'
-          f'{"" if "epochs_trained" in summary else ", the first apart"}')  # fmt: skip
-  for note in summary['notes']:
-    print(f'  note: {note}')
 
 
 def _csv(summaries: list[dict[str, Any]]) -> str:

@@ -180,6 +180,27 @@ def summary(system: System) -> dict[str, Any]:
   return content
 
 
+def told(summary: Mapping[str, Any]) -> list[str]:
+  """A summary as lines for people."""
+  lines: list[str] = []
+  lines.append(f'{summary["system"]}:')
+  for name, why in summary['inactive'].items():
+    lines.append(f'  {name} is left out: {why}')
+  if 'gross_joules' not in summary:
+    lines.append('  no device worked')
+    return lines
+  lines.append(f'  worked {summary["active_sec"]:,.0f} s; {summary["gross_joules"]:,.0f} J gross, '
+        f'{summary["net_joules"]:,.0f} J net of {summary["idle_watts"]:.0f} W idle; '
+        f'samples cover {summary["coverage_percent"]:g} %')  # fmt: skip
+  if 'gross_joules_per_epoch' in summary:
+    lines.append(f'  {summary["gross_joules_per_epoch"]:,.0f} J gross, '
+          f'{summary["net_joules_per_epoch"]:,.0f} J net an epoch'
+          f'{"" if "epochs_trained" in summary else ", the first apart"}')  # fmt: skip
+  for note in summary['notes']:
+    lines.append(f'  note: {note}')
+  return lines
+
+
 def _power(samples: Samples) -> Power:
   steps = [b[0] - a[0] for a, b in itertools.pairwise(samples) if b[0] > a[0]]
   period = statistics.median(steps) if steps else 1.0

@@ -11,7 +11,6 @@ own; results.csv has the power and the energy of each system over time, a row ev
 import argparse
 import csv
 import datetime
-import importlib.util
 import json
 import random
 import sys
@@ -22,7 +21,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
-from algorithmic_efficiency.device_logs import analysis
+from algorithmic_efficiency.device_logs import analysis, systems
 
 EPOCHS = 4
 # What is made up: (epoch seconds, idle W, W at work, devices, devices that work)
@@ -36,20 +35,19 @@ def main() -> None:
   parser.add_argument('--smoke', action='store_true')
   parser.add_argument('--output', type=Path, default=HERE / 'results.csv')
   given = parser.parse_args()
-  analyse_power = _script()
   with tempfile.TemporaryDirectory() as folder:
     texts = given.system or made_up(Path(folder))
-    systems = [analyse_power._system(text, 0) for text in texts]
+    found = [systems.load(text) for text in texts]
   with given.output.open('w', newline='', encoding='utf-8') as file:
     writer = csv.writer(file)
     writer.writerow(['system', 'devices', 'seconds', 'watts', 'joules', 'net_joules', 'phase'])
-    for system in systems:
+    for system in found:
       for row in series(system):
         writer.writerow([system.name, len(system.active), *row])
-  summaries = [analysis.summary(system) for system in systems]
+  summaries = [analysis.summary(system) for system in found]
   given.output.with_name('summary.json').write_text(json.dumps(summaries, indent=2) + '\n')
   for summary in summaries:
-    analyse_power._tell(summary)
+    print('\n'.join(analysis.told(summary)))
 
 
 def series(system: analysis.System) -> list[tuple[float, float, float, float, str]]:
@@ -113,14 +111,6 @@ def poll(
   rows = [f'{stamp:%a %b %e %H:%M:%S} UTC 202, {i}, {w:.0f} W' for i, w in enumerate(watts)]
   draw.shuffle(rows)  # as the tool lists them
   return ['timestamp, module_id, power.draw [W]', *rows]
-
-
-def _script() -> object:
-  spec = importlib.util.spec_from_file_location('analyse_power', ROOT / 'scripts/analyse_power.py')
-  assert spec is not None and spec.loader is not None
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
 
 
 if __name__ == '__main__':
