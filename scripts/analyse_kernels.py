@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Says where the time of traced runs went, from the kernels.csv of export_kernels.py.
 
-  python scripts/analyse_kernels.py kernels.csv                         by phase, and the top kernels
+  python scripts/analyse_kernels.py kernels.csv                     by phase, and the top kernels
   python scripts/analyse_kernels.py kernels.csv --by=layer,phase
   python scripts/analyse_kernels.py old.csv --compare=new.csv --by=op_name
   python scripts/analyse_kernels.py kernels.csv --ops='Conv2D$' --over=batch_size

@@ -49,7 +49,8 @@ def of_name(name: str, given: re.Pattern[str] | None = None) -> dict[str, Any]:
   """Parameters in a trace's name; by the user's pattern, else letters with numbers (b64s2k3f10)."""
   if given is not None:
     match = given.search(name)
-    return {str(k): _value(v) for k, v in match.groupdict().items() if v} if match else {}
+    named: dict[str, Any] = match.groupdict() if match else {}
+    return {name: _value(text) for name, text in named.items() if text}
   packed = _PACKED.findall(name)
   if not packed:
     return {}
