@@ -16,7 +16,6 @@ command is wrong.
 import argparse
 import collections
 import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -40,6 +39,8 @@ def main() -> int:
     return _export(given)
   except UsageError as error:
     return _complain(str(error), 2)
+  except BrokenPipeError:
+    raise
   except OSError as error:
     return _complain(f'{error.filename}: {error.strerror}.', 2)
   except MeasurementError as error:
@@ -176,5 +177,11 @@ def _positive(text: str) -> int:
 
 
 if __name__ == '__main__':
-  signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` is no error
-  sys.exit(main())
+  # Not by SIGPIPE's default, which would end the export with the first worker that dies.
+  try:
+    code = main()
+    sys.stdout.flush()
+  except BrokenPipeError:  # `| head` is no error
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    code = 0
+  sys.exit(code)

@@ -6,6 +6,7 @@ A kernel belongs to the operator with its `External id`, else to the one around 
 `Sequence number` ties an operator of the backward pass to the layer that it differentiates.
 """
 
+import contextlib
 import re
 from array import array
 from collections.abc import Iterator
@@ -38,6 +39,8 @@ _STEP = re.compile(r'ProfilerStep\s*#(\d+)')
 _MODULE = re.compile(r'nn\.Module: (.+)')
 _AUTOGRAD = 'autograd::engine::evaluate_function'
 _UPDATE = re.compile(r'Optimizer\.(?:step|zero_grad)#')
+# The first writers gave annotations the category of operators.
+_MARK = re.compile(rf'{_STEP.pattern}|{_MODULE.pattern}|{_UPDATE.pattern}|evaluation$')
 
 
 class _Scope(NamedTuple):
@@ -67,6 +70,7 @@ class ChromeReader:
 
   def __init__(self, path: Path) -> None:
     self._names: dict[str, int] = {}
+    self._operators: set[int] = set()  # of the names
     self._begins, self._durations = array('d'), array('d')
     self._name_of, self._thread_of = array('l'), array('l')
     self._sequence_of = array('q')
@@ -74,16 +78,16 @@ class ChromeReader:
     self._launched: dict[int, tuple[int, float]] = {}
     self._threads: dict[tuple[Any, Any], int] = {}
     self._device_events: list[_DeviceEvent] = []
-    events = Events(path)
-    if 'highres-ticks' in events.head.get('metadata', {}):
-      raise NotATrace("it is the trace viewer's copy, which tells no launches; give *.xplane.pb")
-    for event in events:
-      if event.get('ph') == 'X':
-        self._take(event)
+    with contextlib.closing(Events(path)) as events:
+      if 'highres-ticks' in events.head.get('metadata', {}):
+        raise NotATrace("it is the trace viewer's copy, which tells no launches; give *.xplane.pb")
+      for event in events:
+        if event.get('ph') == 'X':
+          self._take(event)
     self._label = [name for name, _ in sorted(self._names.items(), key=lambda pair: pair[1])]
     self._arrange()
     kinds = {event.kind for event in self._device_events}
-    if any(self._is_operator(name) for name in self._names):
+    if self._operators:
       kinds.add(Kind.HOST)
     self.kinds = frozenset(kinds)
 
@@ -111,7 +115,10 @@ class ChromeReader:
       self._begins.append(float(event['ts']))
       self._durations.append(float(event.get('dur', 0.0)))
       name = str(event.get('name', ''))
-      self._name_of.append(self._names.setdefault(name, len(self._names)))
+      number = self._names.setdefault(name, len(self._names))
+      self._name_of.append(number)
+      if category != 'user_annotation' and not _MARK.match(name):
+        self._operators.add(number)
       self._thread_of.append(self._thread(event))
       self._sequence_of.append(int(arguments.get('Sequence number', -1)))
     elif category in _RUNTIME and 'correlation' in arguments:
@@ -206,7 +213,7 @@ class ChromeReader:
     index = self._by_external.get(event.external, -1)
     if index < 0 and thread >= 0:
       index = self._around(thread, launched)
-    while index >= 0 and not self._is_operator(self._label[self._name_of[index]]):
+    while index >= 0 and self._name_of[index] not in self._operators:
       index = int(self._parents[index])
     return self._activity(event, index, launched)
 
@@ -234,9 +241,8 @@ class ChromeReader:
 
   def _on_host(self) -> Iterator[Activity]:
     """Operators on the host, each with the time that is its own."""
-    is_operator = [self._is_operator(name) for name in self._label]
     for first, behind in zip(self._first[:-1], self._first[1:], strict=True):
-      own = [int(i) for i in self._order[first:behind] if is_operator[self._name_of[i]]]
+      own = [int(i) for i in self._order[first:behind] if self._name_of[i] in self._operators]
       begins = [round(self._begins[i] * 1e6) for i in own]
       ends = [begin + round(self._durations[i] * 1e6) for i, begin in zip(own, begins, strict=True)]
       spans = list(zip(begins, ends, strict=True))
@@ -246,10 +252,6 @@ class ChromeReader:
         begin, whole = self._begins[index], self._durations[index]
         event = _DeviceEvent(Kind.HOST, 'cpu', name, NO_LAUNCH, begin, whole, -1, -1)
         yield self._activity(event, index, begin, duration)
-
-  def _is_operator(self, name: str) -> bool:
-    """Not an annotation of a step, a layer, the optimizer or the user's own."""
-    return '::' in name or name.endswith('Backward0') or 'Backward' in name.split(' ')[0]
 
 
 def _device_event(kind: Kind, event: dict[str, Any], arguments: dict[str, Any]) -> _DeviceEvent:

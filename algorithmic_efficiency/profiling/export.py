@@ -7,17 +7,15 @@ The tables are made of it at the end.
 
 import hashlib
 import json
-import multiprocessing
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from algorithmic_efficiency.errors import MeasurementError
-from algorithmic_efficiency.profiling import one_trace, parameters, tables
+from algorithmic_efficiency.profiling import isolation, one_trace, parameters, tables
 from algorithmic_efficiency.profiling.columns import NAMES, STEP_NAMES
 from algorithmic_efficiency.profiling.finding import Source
 from algorithmic_efficiency.profiling.one_trace import Options
@@ -28,6 +26,8 @@ MANIFEST = ('trace', 'host', 'status', 'reason', 'read', 'bytes', 'rows', 'total
             'not_attributed_pct', 'seconds')  # fmt: skip
 
 Line = dict[str, Any]
+
+_NO_WORKERS_BYTES = 4 << 20  # read sooner than a process has started
 
 
 class Job(NamedTuple):
@@ -166,46 +166,21 @@ class Exporter:
     """The line of each trace as it is done, in any order."""
     if not sources:
       return
-    if self._jobs == 1 or len(sources) == 1:
+    total = sum(_size(path) for source in sources for path in source.files)
+    if total < _NO_WORKERS_BYTES and self._options.source != 'xprof':
       for source in sources:
         yield source, export_one(source, self._options, self._pattern)
       return
-    suspects = yield from self._in_parallel(sources, self._jobs)
-    for source in suspects:  # a process died; each of those it may have been, alone
-      died = yield from self._in_parallel([source], 1)
-      if died:
+    arguments = (self._options, self._pattern)
+    for source, line in isolation.each(export_one, sources, arguments, self._jobs):
+      if line is None:
         result = one_trace.Result('crashed', 'the process that read it died (out of memory?)')
-        yield source, _line(source, result, self._options, self._pattern, 0.0)
-
-  def _in_parallel(self, sources: Sequence[Source], jobs: int) -> Iterator[tuple[Source, str]]:
-    """The lines of those that were read; returns those whose process died."""
-    waiting = list(reversed(sources))
-    running: dict[Future[str], Source] = {}
-    context = multiprocessing.get_context('spawn')  # no framework's threads are copied
-    with ProcessPoolExecutor(jobs, context) as pool:
-      try:
-        while waiting or running:
-          while waiting and len(running) < 4 * jobs:
-            source = waiting[-1]
-            running[pool.submit(export_one, source, self._options, self._pattern)] = source
-            waiting.pop()
-          ready, _ = wait(running, return_when=FIRST_COMPLETED)
-          for future in ready:
-            line = future.result()
-            yield running.pop(future), line
-      except BrokenProcessPool:
-        return [*running.values(), *reversed(waiting)]
-      except BaseException:
-        for future in running:
-          future.cancel()
-        raise
-    return []
+        line = _line(source, result, self._options, self._pattern, 0.0)
+      yield source, line
 
 
 def export_one(source: Source, options: Options, pattern: Any = None) -> str:
   """A trace's line for the file of lines."""
-  import time
-
   began = time.perf_counter()
   result = one_trace.read(source, options)
   return _line(source, result, options, pattern, time.perf_counter() - began)

@@ -11,6 +11,7 @@ from algorithmic_efficiency.profiling.activities import Empty, NotATrace, TraceE
 
 _CHUNK_CHARS = 1 << 20
 _EVENTS = '"traceEvents"'
+_LONGEST_EVENT_CHARS = 64 << 20
 _HEAD_CHARS = 1 << 20  # what comes before the events is a few lines
 
 
@@ -39,25 +40,26 @@ class Events:
     """The events in order, once. Raises TraceError where the file is cut or no JSON."""
     decode = json.JSONDecoder().raw_decode
     at, text = 0, self._text
-    with self._file:
-      while True:
-        at = _skip(text, at)
-        if at < len(text) and text[at] == ']':
-          return
-        try:
-          event, at = decode(text, at)
-          if at == len(text):  # a number might go on
-            raise ValueError
-        except ValueError as error:
-          more = self._more()
-          if not more:
-            raise TraceError('it ends in the middle of its events') from error
-          text, at = text[at:] + more, 0
-          if len(text) > 64 * _CHUNK_CHARS:
-            raise TraceError('it is no JSON from some event on') from error
-          continue
-        if isinstance(event, dict):
-          yield cast(dict[str, Any], event)
+    while True:
+      at = _skip(text, at)
+      if at < len(text) and text[at] == ']':
+        return
+      try:
+        event, at = decode(text, at)
+      except ValueError as error:
+        more = self._more()
+        if not more:
+          raise TraceError('it ends in the middle of its events') from error
+        text, at = text[at:] + more, 0
+        if len(text) > _LONGEST_EVENT_CHARS:
+          raise TraceError('it is no JSON from some event on') from error
+        continue
+      if isinstance(event, dict):
+        yield cast(dict[str, Any], event)
+
+  def close(self) -> None:
+    """Closes the file."""
+    self._file.close()
 
   def _open(self) -> IO[str]:
     with self._path.open('rb') as file:
@@ -86,9 +88,11 @@ class Events:
         raise NotATrace('it is JSON without "traceEvents"')
       self._text += more
     head = self._text[:place].rstrip().rstrip(',') + '}'
-    begin = self._text.find('[', place)
-    if begin < 0:
-      raise TraceError('it ends before its first event')
+    while (begin := self._text.find('[', place)) < 0:
+      more = self._more()
+      if not more:
+        raise TraceError('it ends in the middle, before its first event')
+      self._text += more
     self._text = self._text[begin + 1 :]
     try:
       return json.loads(head)

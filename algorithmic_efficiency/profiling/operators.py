@@ -29,7 +29,7 @@ _ELIGIBLE = re.compile(
 # Kernels that run on tensor cores say so: the shape of their instruction (Volta h884, Turing s1688,
 # Ampere s16816), the instruction (hmma, wgmma), or the library's word for it.
 _TENSOR_CORE = re.compile(
-  r'(?<![a-z])(?:[a-z]{1,4}\d*_)?[a-z]?(?:884|1688|16816|16832|8816|8832|16864|88128|256128)(?!\d)'
+  r'[a-z](?:884|1688|16816|16832|8816|8832|16864|88128|256128)(?!\d)'
   r'(?:gemm|cudnn|fprop|dgrad|wgrad|_|$)|[hibdqu]?[hw]?gmma|[hibd]mma|wmma|xmma|tensorop|nvjet'
   r'|utcmma|tcgen05',
   re.IGNORECASE,
@@ -73,18 +73,14 @@ def layer(op_name: str) -> str:
 
 def _jax_layer(op_name: str) -> str:
   """What flax adds between the transformations and the primitive, without the network's name."""
-  parts = op_name.split('/')[1:-1]
   names: list[str] = []
-  for part in parts:
-    bare, transformed = part, False
-    while match := _WRAPPER.match(bare):
-      bare, transformed = match[1], True
-    if transformed and part.startswith(('jit(', 'pjit(')):
+  for part in op_name.split('/')[1:-1]:
+    if part.startswith(('jit(', 'pjit(')):
       continue  # a function within, such as jit(relu)
-    names += [name for name in bare.split('.') if name and name not in ('jvp', 'transpose')]
-  if names and not parts[0].startswith('jit('):
-    names = names[1:]  # the network itself
-  return '/'.join(names)
+    while match := _WRAPPER.match(part):
+      part = match[1]
+    names.append(part)
+  return '/'.join(name for name in names[1:] if name)  # the first is the network itself
 
 
 @functools.lru_cache(65536)

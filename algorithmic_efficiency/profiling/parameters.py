@@ -54,7 +54,8 @@ def of_name(name: str, given: re.Pattern[str] | None = None) -> dict[str, Any]:
   packed = _PACKED.findall(name)
   if not packed:
     return {}
-  return {LONG_NAMES.get(k, k): _value(v) for k, v in _PAIR.findall(packed[-1])}
+  pairs: list[tuple[str, str]] = _PAIR.findall(packed[-1])
+  return {LONG_NAMES.get(letters, letters): _value(text) for letters, text in pairs}
 
 
 def of_record(file: Path) -> dict[str, Any]:
