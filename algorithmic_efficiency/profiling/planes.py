@@ -5,10 +5,11 @@ a line events; names and statistics of events are interned in the plane.
 """
 
 import functools
+import itertools
 import mmap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from algorithmic_efficiency.profiling import schema, wire
 from algorithmic_efficiency.profiling.activities import Empty, NotATrace, TraceError
@@ -16,15 +17,6 @@ from algorithmic_efficiency.profiling.activities import Empty, NotATrace, TraceE
 _PLANES, _LAST_FIELD_OF_SPACE = 1, 4
 _NAME, _LINES, _LAST_FIELD_OF_PLANE = 2, 3, 6
 _PIECE_BYTES = 16 << 20  # of a line are decoded at once
-
-
-class Event(NamedTuple):
-  """An event: its name's number, picoseconds, and its statistics undecoded."""
-
-  metadata_id: int
-  begin_ps: int
-  duration_ps: int
-  stats: Any
 
 
 class Plane:
@@ -89,13 +81,19 @@ class Plane:
     """The numbers of those statistics that the plane knows, with their names."""
     return {number: name for number, name in self.stat_names.items() if name in names}
 
-  def lines(self) -> Iterator[tuple[str, Iterator[Event]]]:
-    """(name, events) of each line; the events are to be taken before the next line."""
+  def lines(self) -> Iterator[tuple[str, int, Iterator[Any]]]:
+    """(name, begin in picoseconds, events) of each line; take the events before the next line.
+
+    Events are messages as they were decoded, since most of them are looked at and passed over:
+    `metadata_id`, `offset_ps` from the line's begin, `duration_ps`, `stats`.
+    """
     for begin, end in self._parts[1]:
       pieces = wire.pieces(self._buffer, begin, end, _PIECE_BYTES)
       line = _parse('Line', next(pieces, b''))
       name = (line.name or line.display_name).decode(errors='replace')
-      yield name, _events(line, pieces)
+      others = (_parse('Line', piece).events for piece in pieces)
+      events = itertools.chain(line.events, itertools.chain.from_iterable(others))
+      yield name, line.timestamp_ns * 1000, events
 
   def text(self, stat: Any) -> str:
     """A statistic's value as text."""
@@ -130,17 +128,6 @@ def open_space(path: Path) -> list[Plane]:
   if not any(plane.name for plane in planes):
     raise Empty('there is no plane in it')
   return planes
-
-
-def _events(line: Any, pieces: Iterator[bytes]) -> Iterator[Event]:
-  start_ps = line.timestamp_ns * 1000
-  while True:
-    for event in line.events:
-      yield Event(event.metadata_id, start_ps + event.offset_ps, event.duration_ps, event.stats)
-    piece = next(pieces, None)
-    if piece is None:
-      return
-    line = _parse('Line', piece)
 
 
 def _parse(name: str, content: bytes) -> Any:

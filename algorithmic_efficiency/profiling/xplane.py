@@ -19,7 +19,7 @@ from algorithmic_efficiency.profiling import details
 from algorithmic_efficiency.profiling.activities import NO_LAUNCH, Activity, Kind, Step
 from algorithmic_efficiency.profiling.hlo import OpNames
 from algorithmic_efficiency.profiling.nesting import own_durations
-from algorithmic_efficiency.profiling.planes import Event, Plane, number, open_space
+from algorithmic_efficiency.profiling.planes import Plane, number, open_space
 
 # What writers derive from the events of streams, in lines of their own.
 _DERIVED = {'Steps', 'TensorFlow Ops', 'TensorFlow Name Scope', 'XLA Modules', 'XLA Ops',
@@ -33,6 +33,7 @@ _HOST_STATS = ('hlo_op', 'hlo_module', 'program_id', 'run_id', 'tf_op')
 # TensorFlow's operators on a host are events named 'name:Type'.
 _TF_HOST_OP = re.compile(r'([\w./>-]+):([A-Z]\w*)')
 _LAUNCHES_OF_XLA = re.compile(r'\w*LoadedExecutable::ExecuteHelper|\w*Executable::ExecuteHelper')
+_HLO_PROTO = ('hlo_proto', 'hlo proto')
 _EVALUATION = 'evaluation'  # the annotation around an evaluation in our own traces
 
 
@@ -51,6 +52,23 @@ class _Found(NamedTuple):
   occupancy_pct: float | None = None
 
 
+class _Marks(NamedTuple):
+  """What the host marked and launched; picoseconds.
+
+  Attributes:
+    steps, evaluations: marked, in order.
+    launched: when what has this correlation number was launched.
+    launches_of_xla: when programs were launched.
+    runs: numbers of the runs of programs.
+  """
+
+  steps: list[Step]
+  evaluations: list[tuple[int, int]]
+  launched: dict[int, int]
+  launches_of_xla: list[int]
+  runs: set[str]
+
+
 class XPlaneReader:
   """A file of planes, open. Raises TraceError where it is none or broken."""
 
@@ -61,7 +79,6 @@ class XPlaneReader:
     self._metadata = [p for p in planes if p.name == '/host:metadata']
     for plane in self._devices:
       plane.check()
-    self._marked, self._evaluations = self._find_marks()
     kinds: set[Kind] = set()
     if any(p.mentions(b'kernel_details') for p in self._devices):
       kinds.add(Kind.KERNEL)
@@ -73,7 +90,7 @@ class XPlaneReader:
 
   def steps(self) -> list[Step]:
     """The steps that the host marked."""
-    return self._marked
+    return self._marks.steps
 
   def activities(self, kinds: frozenset[Kind]) -> Iterator[Activity]:
     """All activities of these kinds. Raises TraceError where the file is broken."""
@@ -89,7 +106,7 @@ class XPlaneReader:
     roles = plane.stat_ids(*_STATS)
     shared = {key: _find(plane, roles, stats) for key, stats in plane.event_stats.items()}
     groups = self._groups(plane)
-    for line, events in plane.lines():
+    for line, start_ps, events in plane.lines():
       if line in _DERIVED:
         continue
       for event in events:
@@ -103,14 +120,15 @@ class XPlaneReader:
           found.program_id or told.program_id,
           found.hlo_op or told.hlo_op,
         )
-        step, phase = self._place(found, event, groups)
+        begin_ps = start_ps + event.offset_ps
+        step, phase = self._place(found, begin_ps, groups)
         launch = NO_LAUNCH
         if kind is Kind.KERNEL:
           launch = details.launch(found.launch, found.occupancy_pct)
         name = plane.event_names.get(event.metadata_id, '')
         yield Activity(
           kind, plane.name, name, op_name, told.op_type, found.hlo_op or told.hlo_op, launch,
-          phase, '', step, event.begin_ps, event.begin_ps + event.duration_ps, event.duration_ps,
+          phase, '', step, begin_ps, begin_ps + event.duration_ps, event.duration_ps,
         )  # fmt: skip
 
   def _annotated(self, annotation: str, op_name: str) -> details.Annotation:
@@ -123,24 +141,26 @@ class XPlaneReader:
 
   def _on_host(self, plane: Plane) -> Iterator[Activity]:
     roles = plane.stat_ids(*_HOST_STATS)
-    runs = self._runs(plane)
+    runs = self._runs
     names = plane.event_names
     tf_ops = {key: match for key, name in names.items() if (match := _TF_HOST_OP.fullmatch(name))}
-    for _, events in plane.lines():
-      wanted: list[tuple[Event, dict[str, str]]] = []
+    functions = _functions_of_python(plane)
+    for _, start_ps, events in plane.lines():
+      wanted: list[tuple[int, int, int, dict[str, str]]] = []  # begin, end, name's number, told
       for event in events:
-        if event.metadata_id in tf_ops:
-          wanted.append((event, {}))
+        key = event.metadata_id
+        if key in functions:
           continue
         told = {roles[s.metadata_id]: plane.text(s) for s in event.stats if s.metadata_id in roles}
-        if 'hlo_op' in told:
-          wanted.append((event, told))
-      wanted.sort(key=lambda pair: (pair[0].begin_ps, -pair[0].duration_ps))
-      own = own_durations([(e.begin_ps, e.begin_ps + e.duration_ps) for e, _ in wanted])
-      for (event, told), duration_ps in zip(wanted, own, strict=True):
-        launched = runs.get(told.get('run_id', ''), event.begin_ps)
+        if 'hlo_op' in told or key in tf_ops:
+          begin_ps = start_ps + event.offset_ps
+          wanted.append((begin_ps, begin_ps + event.duration_ps, key, told))
+      wanted.sort(key=lambda op: (op[0], -op[1]))
+      own = own_durations([op[:2] for op in wanted])
+      for (begin_ps, end_ps, key, told), duration_ps in zip(wanted, own, strict=True):
+        launched = runs.get(told.get('run_id', ''), begin_ps)
         step, phase = self._at(launched)
-        if match := tf_ops.get(event.metadata_id):
+        if match := tf_ops.get(key):
           name, op_name, op_type, hlo_op = match[2], match[1], match[2], ''
         else:
           name = hlo_op = told['hlo_op']
@@ -148,7 +168,7 @@ class XPlaneReader:
           op_name, op_type = told.get('tf_op') or self._op_names.of(module, program, name), ''
         yield Activity(
           Kind.HOST, plane.name, name, op_name, op_type, hlo_op, NO_LAUNCH, phase, '', step,
-          event.begin_ps, event.begin_ps + event.duration_ps, duration_ps,
+          begin_ps, end_ps, duration_ps,
         )  # fmt: skip
 
   @functools.cached_property
@@ -163,30 +183,23 @@ class XPlaneReader:
             names.add(plane.event_names[key], stat.bytes_value)
     return names
 
-  def _find_marks(self) -> tuple[list[Step], list[tuple[int, int]]]:
-    """Steps and evaluations that the host marked, each in order."""
-    steps: list[Step] = []
-    evaluations: list[tuple[int, int]] = []
-    for plane in self._hosts:
-      if not plane.mentions(b'step_num'):
-        continue
-      roles = plane.stat_ids('step_num')
-      evaluation = {key for key, name in plane.event_names.items() if name == _EVALUATION}
-      for _, events in plane.lines():
-        for event in events:
-          end = event.begin_ps + event.duration_ps
-          if event.metadata_id in evaluation:
-            evaluations.append((event.begin_ps, end))
-          for stat in event.stats:
-            if stat.metadata_id in roles:
-              steps.append(Step(number(stat), event.begin_ps, end))
-    return sorted(steps, key=attrgetter('begin_ps')), sorted(evaluations)
+  @functools.cached_property
+  def _marks(self) -> _Marks:
+    """What the host marked and launched; nothing where it marked no step."""
+    marks = _Marks([], [], {}, [], set())
+    if any(plane.mentions(b'step_num') for plane in self._hosts):
+      for plane in self._hosts:
+        if any(plane.mentions(word) for word in (b'step_num', b'correlation_id', b'run_id')):
+          _note_marks(plane, marks)
+      marks.steps.sort(key=attrgetter('begin_ps'))
+      marks.evaluations.sort()
+    return marks
 
   def _groups(self, plane: Plane) -> dict[int, int]:
     """Steps by the number of the group of events, where the writer has grouped them."""
     roles = plane.stat_ids('group_id')
     groups: dict[int, int] = {}
-    for line, events in plane.lines():
+    for line, _, events in plane.lines():
       if line != 'Steps':
         continue
       for event in events:
@@ -196,60 +209,65 @@ class XPlaneReader:
             groups[number(stat)] = int(name) if name.isdigit() else number(stat)
     return groups
 
-  def _place(self, found: _Found, event: Event, groups: dict[int, int]) -> tuple[int | None, str]:
+  def _place(self, found: _Found, begin_ps: int, groups: dict[int, int]) -> tuple[int | None, str]:
     """(step, phase) of an event of a device."""
-    if found.group in groups and not self._marked:
+    marks = self._marks
+    if found.group in groups and not marks.steps:
       return groups[found.group], ''
-    if not self._marked and not self._evaluations:
-      return None, ''
-    return self._at(self._launched.get(found.correlation, event.begin_ps))
+    return self._at(marks.launched.get(found.correlation, begin_ps))
 
   def _at(self, time_ps: int) -> tuple[int | None, str]:
     """(step, phase) of what was launched then: by the last mark that had begun."""
-    place = bisect.bisect_right(self._evaluations, (time_ps, 1 << 63)) - 1
-    if place >= 0 and time_ps < self._evaluations[place][1]:
+    steps, evaluations = self._marks.steps, self._marks.evaluations
+    place = bisect.bisect_right(evaluations, (time_ps, 1 << 63)) - 1
+    if place >= 0 and time_ps < evaluations[place][1]:
       return None, _EVALUATION
-    place = bisect.bisect_right(self._marked, time_ps, key=attrgetter('begin_ps')) - 1
-    return (self._marked[place].step if place >= 0 else None), ''
+    place = bisect.bisect_right(steps, time_ps, key=attrgetter('begin_ps')) - 1
+    return (steps[place].step if place >= 0 else None), ''
 
   @functools.cached_property
-  def _launched(self) -> dict[int, int]:
-    """When the host launched what has this correlation number."""
-    launched: dict[int, int] = {}
-    for plane in self._hosts:
-      if not plane.mentions(b'correlation_id'):
-        continue
-      roles = plane.stat_ids('correlation_id')
-      for _, events in plane.lines():
-        for event in events:
-          for stat in event.stats:
-            if stat.metadata_id in roles:
-              launched[number(stat)] = event.begin_ps
-    return launched
-
-  def _runs(self, plane: Plane) -> dict[str, int]:
+  def _runs(self) -> dict[str, int]:
     """When each run of a program was launched, by its `run_id`; runs begin in that order.
 
     Programs wait for each other on a CPU, so a run may begin long after the step that launched it.
     Empty where launches and runs cannot be paired.
     """
-    roles = plane.stat_ids('run_id')
-    if not self._marked or not roles:
+    launches, runs = self._marks.launches_of_xla, self._marks.runs
+    if len(launches) != len(runs):
       return {}
-    launches = {k for k, name in plane.event_names.items() if _LAUNCHES_OF_XLA.match(name)}
-    launched: list[int] = []
-    runs: set[str] = set()
-    for _, events in plane.lines():
-      for event in events:
-        if event.metadata_id in launches:
-          launched.append(event.begin_ps)
-        runs.update(plane.text(stat) for stat in event.stats if stat.metadata_id in roles)
-    if len(runs) != len(launched):
-      return {}
-    return dict(zip(sorted(runs, key=int), sorted(launched), strict=True))
+    return dict(zip(sorted(runs, key=int), sorted(launches), strict=True))
 
 
-_HLO_PROTO = ('hlo_proto', 'hlo proto')
+def _note_marks(plane: Plane, marks: _Marks) -> None:
+  """Adds what a plane of a host tells of steps and launches."""
+  roles = plane.stat_ids('step_num', 'correlation_id', 'run_id')
+  names = plane.event_names
+  functions = _functions_of_python(plane)
+  evaluation = {key for key, name in names.items() if name == _EVALUATION}
+  launches = {key for key, name in names.items() if _LAUNCHES_OF_XLA.match(name)}
+  for _, start_ps, events in plane.lines():
+    for event in events:
+      key = event.metadata_id
+      if key in functions:
+        continue
+      begin_ps = start_ps + event.offset_ps
+      if key in evaluation:
+        marks.evaluations.append((begin_ps, begin_ps + event.duration_ps))
+      elif key in launches:
+        marks.launches_of_xla.append(begin_ps)
+      for stat in event.stats:
+        role = roles.get(stat.metadata_id)
+        if role == 'step_num':
+          marks.steps.append(Step(number(stat), begin_ps, begin_ps + event.duration_ps))
+        elif role == 'correlation_id':
+          marks.launched[number(stat)] = begin_ps
+        elif role == 'run_id':
+          marks.runs.add(plane.text(stat))
+
+
+def _functions_of_python(plane: Plane) -> set[int]:
+  """Events of the tracer of Python ('$file.py:7 f'): most of a trace, and nothing that we read."""
+  return {key for key, name in plane.event_names.items() if name.startswith('$')}
 
 
 def _find(plane: Plane, roles: dict[int, str], stats: Any, found: _Found | None = None) -> _Found:
