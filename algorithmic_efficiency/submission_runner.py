@@ -126,6 +126,11 @@ flags.DEFINE_float(
   'Measure the power for so long before the first trial; rows then have net energy too.',
   lower_bound=0.0,
 )
+flags.DEFINE_string(
+  'profile_steps',
+  None,
+  'START:STOP: trace these steps of each trial (STOP not included) with a profiler, into traces/.',
+)
 flags.DEFINE_enum(
   'edition', NEWEST_EDITION, EDITIONS, 'Edition of the rules: budgets, periods, step hints.'
 )

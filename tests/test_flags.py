@@ -31,6 +31,7 @@ FLAGS = {
   'num_checkpoints_kept',
   'num_tuning_trials',
   'overwrite',
+  'profile_steps',
   'record_extra_metadata',
   'resume',
   'rng_seed',

@@ -87,6 +87,17 @@ SETTINGS = (
   ),
   Column('total_duration', 's', 'the sum of all accounts, lost time included'),
   Column('preemption_count', '', 'how often the trial was taken up again from a checkpoint'),
+  Column(
+    'profiled',
+    'TRUE or FALSE',
+    'whether a profiler has run by now, so that times are not those of a plain run '
+    '(only with --profile_steps)',
+  ),
+  Column(
+    'accumulated_profiling_time',
+    's',
+    'time spent starting, stopping and writing the profiler (only with --profile_steps)',
+  ),
   Column('accumulated_lost_time', 's', 'work done after a checkpoint, lost when a run was killed'),
   Column(
     'trial_seed',
@@ -211,6 +222,7 @@ METADATA = (
   Column('batch_size', '', 'examples in a training batch, over all devices'),
   Column('max_global_steps', '', 'the limit given with --max_global_steps'),
   Column('eval_period_steps', '', 'evaluated every so many steps, not by time'),
+  Column('profile_steps', '', 'the steps traced by a profiler: START:STOP, STOP not included'),
   Column('data', '', 'real or synthetic'),
   Column('data_source', '', 'where the data came from'),
   Column('edition', '', 'the edition of the rules'),
@@ -294,8 +306,16 @@ second; CPU clock and sensors every ten.
 
 One object a phase: `phase`, `begin` and `end` on the monotonic clock, `step`. `step` is a slice of
 training, of a second or what lies between two evaluations, with `steps`, `data_sec` and `step_sec`
-of the host's time; `prepare_for_eval` ends it. `evaluation`, `recording` and `checkpoint` have the
-`joules` of each device that counts; `compile` has `sec` and `within`.
+of the host's time; `prepare_for_eval` ends it. `evaluation`, `recording`, `checkpoint` and
+`profiling` have the `joules` of each device that counts; `compile` has `sec` and `within`.
+
+## traces
+
+With `--profile_steps=START:STOP`: the trace of the profiler, JAX's in
+`plugins/profile/<time>/<host>.xplane.pb`, PyTorch's in `<host>_<pid>.<unix-ns>.pt.trace.json.gz`;
+of several processes each has a folder `process_<i>`. `profile.json` beside it has `steps_asked` and
+`steps_traced` (half-open), `files`, the `seconds` it took, the `problem` if there was one,
+versions, devices, and the devices' clocks at the `begin` and `end` of the window.
 """
 
 

@@ -56,17 +56,24 @@ def describe_machine() -> dict[str, Any]:
     'schema': SCHEMA,
     'datetime': datetime.datetime.now().isoformat(timespec='microseconds'),
     'algorithmic_efficiency_version': algorithmic_efficiency.__version__,
-    'python_version': platform.python_version(),
-    'python_compiler': platform.python_compiler(),
-    'os_platform': platform.platform(),
-    'cpu_model_name': _cpu_model_name(),
-    'cpu_count': os.cpu_count(),
+    **describe_host(),
     **_git(Path(algorithmic_efficiency.__file__).parents[1]),
   }
   for key, value in found.items():
     if value is None:
       _log.info('Not recorded, since it cannot be found out here: %s.', key)
   return {key: value for key, value in found.items() if value is not None}
+
+
+def describe_host() -> dict[str, Any]:
+  """The part that the code has none in: Python, system, processors; None where not known."""
+  return {
+    'python_version': platform.python_version(),
+    'python_compiler': platform.python_compiler(),
+    'os_platform': platform.platform(),
+    'cpu_model_name': _cpu_model_name(),
+    'cpu_count': os.cpu_count(),
+  }
 
 
 def write(path: Path, content: Mapping[str, Any]) -> None:

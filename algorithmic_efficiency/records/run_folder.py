@@ -81,6 +81,15 @@ class TrialFolder:
     """What the trial did when, on the clock of the samples."""
     return self.path / 'phases.jsonl'
 
+  @property
+  def traces(self) -> Path:
+    """What a profiler has traced (--profile_steps)."""
+    return self.path / 'traces'
+
+  def trace(self, process: int = 0, num_processes: int = 1) -> 'TraceFolder':
+    """The trace of a process: several have a folder each in `traces`."""
+    return TraceFolder(self.traces / f'process_{process}' if num_processes > 1 else self.traces)
+
   def checkpoint(self, step: int, evaluated: bool = True) -> Path:
     """The folder of a checkpoint, after the evaluation that was due at its step or before."""
     name = f'{step}{"" if evaluated else "_unevaluated"}'
@@ -139,7 +148,7 @@ class TrialFolder:
     left = [
       f for f in (self.metrics_csv, self.metrics_jsonl, self.state, self.error,
                   self.measurements_csv, self.eval_measurements_csv, self.telemetry,
-                  self.phases) if f.exists()
+                  self.phases, self.traces) if f.exists()
     ]  # fmt: skip
     if not left:
       return None
@@ -171,6 +180,48 @@ class TrialFolder:
         path.unlink()
     if not any(self.path.iterdir()):
       self.path.rmdir()
+
+
+@dataclass(frozen=True)
+class TraceFolder:
+  """The paths of one process's trace.
+
+  JAX's profiler names its own files: plugins/profile/<time>/<host>.xplane.pb, as TensorBoard has
+  it.
+  """
+
+  path: Path
+
+  @property
+  def profile(self) -> Path:
+    """What was traced, and on what."""
+    return self.path / 'profile.json'
+
+  def pytorch_trace(self, host: str, pid: int, unix_ns: int) -> Path:
+    """A Chrome trace, named as TensorBoard's handler of PyTorch names it."""
+    return self.path / f'{host}_{pid}.{unix_ns}.pt.trace.json.gz'
+
+  def files(self) -> list[str]:
+    """What the profiler wrote, relative to the folder."""
+    found = [p for p in self.path.rglob('*') if p.is_file() and not p.name.startswith('.')]
+    return sorted(p.relative_to(self.path).as_posix() for p in found if p != self.profile)
+
+  def make_anew(self) -> None:
+    """Makes the folder; one that is there already is put aside as *.attempt_<i>."""
+    if self.path.exists():
+      attempt = 1
+      while (aside := self.path.with_name(f'{self.path.name}.attempt_{attempt}')).exists():
+        attempt += 1
+      self.path.rename(aside)
+    self.path.mkdir(parents=True)
+
+  def empty(self) -> None:
+    """Removes all that is in it, as far as it can be removed."""
+    for path in self.path.iterdir() if self.path.is_dir() else ():
+      if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+      else:
+        path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,11 @@ import importlib.metadata
 import json
 import logging
 import math
-import random
 import signal
 import time
 import traceback
 from collections.abc import Generator
 from typing import Any
-
-import numpy as np
 
 from algorithmic_efficiency import __version__
 from algorithmic_efficiency.errors import MeasurementError, SubmissionError, UsageError
@@ -23,7 +20,7 @@ from algorithmic_efficiency.records.recorder import Recorder
 from algorithmic_efficiency.records.run_folder import TrialFolder
 from algorithmic_efficiency.records.trial_lock import TrialLock
 from algorithmic_efficiency.records.whole_files import write_whole
-from algorithmic_efficiency.runner import seeds, streams
+from algorithmic_efficiency.runner import seeds, streams, tracing
 from algorithmic_efficiency.runner.agreement import Agreement
 from algorithmic_efficiency.runner.checkpoint import Checkpoints, Saved
 from algorithmic_efficiency.runner.clock import Clock
@@ -96,10 +93,13 @@ class Attempt:
       goal_counts=settings.data != 'synthetic',
     )
     self._progress = self._make_progress()
+    self._profiler = tracing.make(study, folder, self._trial, self._clock, self._title)
     self._compiled_before: float = study.framework.compile_seconds()
     if self._saved is not None:
       self._started: float = self._saved.content['started']
       self._compiled_before -= self._saved.content['compile_sec']
+      step = self._saved.content['state']['global_step']
+      self._profiler.take_up(self._saved.content.get('profiler'), step)
     self._static = self._static_columns()
     self._state: Outcome = {}
     self._prepared = False
@@ -117,7 +117,8 @@ class Attempt:
         _log.info('%s  %s', self._title, self._shown_point())
         if self._study.algoperf_log is not None:
           self._study.algoperf_log.begins(self._number, self._plan.num_trials)
-        reason = self._train_or_save()
+        with self._profiler:  # a checkpoint comes before the end of a trace
+          reason = self._train_or_save()
         self._record_end()
       self._write_state('complete', reason)
     self._progress.clear()
@@ -162,7 +163,7 @@ class Attempt:
     # Each process has hidden state of its own: their shares of a batch drop out different units.
     index = study.framework.processes.index()
     hidden = seeds.derive(self._seeds.hidden, index) if index else self._seeds.hidden
-    seed_everything(hidden, study.framework)
+    seeds.seed_everything(hidden, study.framework)
     workload.metrics_logger = self._recorder
     hyperparameters = self._hyperparameters()
     trial.params, trial.model_state = workload.init_model_fn(
@@ -196,6 +197,7 @@ class Attempt:
       save=self._save_and_check,
       tick=self._tick,
       phases=self._session.phases,
+      profiler=self._profiler,
     )
     self._prepared = trial.whole = True
     return run_trial(trial, course)
@@ -237,6 +239,7 @@ class Attempt:
       'compile_sec': framework.compile_seconds() - self._compiled_before,
       'telemetry': self._session.state(),
       'preemptions': self._preemptions,
+      'profiler': self._profiler.state(),
       'saved_at': time.time(),
       'library': self._library(),
     }
@@ -292,6 +295,7 @@ class Attempt:
       'test_goal_reached': trial.test_goal_reached,
       'preemption_count': len(self._preemptions),
       'accumulated_lost_time': self._clock.seconds('lost'),
+      **self._profiler.columns(),
       **self._session.columns(),
     }
 
@@ -375,6 +379,8 @@ class Attempt:
       'preemptions': self._preemptions,
       'datetime': now,
     }
+    if (profiled := self._profiler.summary()) is not None:
+      self._state['profiled'] = profiled
     content = to_json(self._state)
     if self._writes:
       write_whole(self._folder.state, json.dumps(content, indent=2) + '\n')
@@ -478,10 +484,3 @@ class Attempt:
   def _wait(self) -> None:
     trial = self._trial
     self._study.framework.wait(trial.params, trial.model_state, trial.optimizer_state)
-
-
-def seed_everything(seed: int, framework: Any) -> None:
-  """Seeds the state that a submission's own code may draw from without being given a key."""
-  random.seed(seed)
-  np.random.seed(seed)
-  framework.seed(seed)

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from algorithmic_efficiency.errors import SubmissionError
-from algorithmic_efficiency.runner.attempt import seed_everything
 from algorithmic_efficiency.runner.clock import Clock
 from algorithmic_efficiency.runner.rules import Rules
-from algorithmic_efficiency.runner.seeds import TrialSeeds
+from algorithmic_efficiency.runner.seeds import TrialSeeds, seed_everything
 from algorithmic_efficiency.runner.trial import Trial
 from algorithmic_efficiency.submissions import loader
 from algorithmic_efficiency.submissions.submission import Submission

@@ -41,6 +41,10 @@ def summarize(study: Any, outcomes: list[dict[str, Any]]) -> None:
       '-' if 'score' not in last else f'{last["score"]:.2f}',
       '-' if value is None else f'{value:.4f}',
     )  # fmt: skip
+  profiled = [str(o['run_idx']) for o in outcomes if o.get('profiled', {}).get('steps_traced')]
+  if profiled:
+    which = f'trial {profiled[0]}' if len(profiled) == 1 else f'trials {", ".join(profiled)}'
+    _log.info('the time of %s is that of a profiled run, not a score to compare.', which)
   for outcome in outcomes:
     if outcome['status'] == 'failed':
       _log.warning('trial %d failed: %s.', outcome['run_idx'], outcome['reason'].rstrip('.'))

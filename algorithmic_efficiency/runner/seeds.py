@@ -1,5 +1,6 @@
 """This file derives every random number of a study from one seed, the same on every machine."""
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -52,3 +53,10 @@ class TrialSeeds:
   def _draw(seed: int, count: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
     generator = np.random.Generator(np.random.PCG64(seed))
     return generator.integers(0, 2**32, size=(count, 2), dtype=np.uint32)
+
+
+def seed_everything(seed: int, framework: Any) -> None:
+  """Seeds the state that a submission's own code may draw from without being given a key."""
+  random.seed(seed)
+  np.random.seed(seed)
+  framework.seed(seed)

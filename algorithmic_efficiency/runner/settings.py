@@ -10,6 +10,7 @@ from typing import Any, overload
 from algorithmic_efficiency.errors import UsageError
 from algorithmic_efficiency.frameworks import check_device
 from algorithmic_efficiency.hparams import search_space
+from algorithmic_efficiency.profiling import window
 from algorithmic_efficiency.records import metadata
 from algorithmic_efficiency.records.run_folder import RunFolder
 from algorithmic_efficiency.submissions import conventions, loader
@@ -50,6 +51,7 @@ class Settings:
   submission_api: str
   torch_compile: str
   device: str = 'auto'
+  profile_steps: str | None = None
   command: str
 
 
@@ -70,6 +72,7 @@ class Plan:
     num_trials: of the whole study.
     seed: of the study.
     extra: extra metadata.
+    profile: the steps to trace, if any.
   """
 
   settings: Settings
@@ -85,6 +88,7 @@ class Plan:
   num_trials: int
   seed: int
   extra: dict[str, str]
+  profile: window.Window | None = None
 
   @property
   def self_tuning(self) -> bool:
@@ -107,6 +111,8 @@ class Plan:
     for name in ('max_global_steps', 'eval_period_steps', 'batch_size'):
       if getattr(settings, name) is not None:
         identity[name] = getattr(settings, name)
+    if self.profile is not None:
+      identity['profile_steps'] = str(self.profile)
     return identity
 
 
@@ -117,6 +123,7 @@ def check(settings: Settings) -> Plan:
   base, framework = registry.split_name(settings.workload, settings.framework)
   found = registry.find(base)
   check_device(framework, settings.device)
+  profile = window.parse(settings.profile_steps, settings.max_global_steps)
   extra = metadata.parse_extra(settings.record_extra_metadata)
   submission, space = _check_algorithm(settings, framework)
   num_trials = settings.num_tuning_trials
@@ -138,6 +145,7 @@ def check(settings: Settings) -> Plan:
     num_trials=num_trials,
     seed=_seed(settings, folder),
     extra=extra,
+    profile=profile,
   )
 
 
@@ -169,7 +177,7 @@ def read_metadata(folder: RunFolder) -> dict[str, Any]:
 def _compare(before: dict[str, Any], plan: Plan) -> None:
   now = plan.identity()
   differences: list[str] = []
-  for name in (*now, 'max_global_steps', 'eval_period_steps'):
+  for name in (*now, 'max_global_steps', 'eval_period_steps', 'profile_steps'):
     ours = now.get(name)
     if before.get(name) != ours:
       differences.append(f'{name} is {ours!r}, there it is {before.get(name)!r}')

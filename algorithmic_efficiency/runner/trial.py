@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from algorithmic_efficiency.profiling.window import NoProfiler
 from algorithmic_efficiency.runner.agreement import Agreement
 from algorithmic_efficiency.runner.clock import Clock
 from algorithmic_efficiency.runner.rules import Rules
@@ -94,6 +95,7 @@ class Course:
   tick: Callable[[Trial, float], None]
   agreement: Agreement = field(default_factory=Agreement)
   phases: NoPhases = field(default_factory=NoPhases)
+  profiler: NoProfiler = field(default_factory=NoProfiler)
 
 
 def run_trial(trial: Trial, course: Course) -> str:
@@ -104,12 +106,13 @@ def run_trial(trial: Trial, course: Course) -> str:
   """
   workload, submission, clock = course.workload, course.submission, course.clock
   rules, hyperparameters, agreement = course.rules, course.hyperparameters, course.agreement
-  phases = course.phases
+  phases, profiler = course.phases, course.profiler
   with clock.charge('submission'):
     trial.submission_sec = agreement.slowest(trial.global_step, clock.seconds('submission'))
     while trial.evaluation_pending or not (reason := rules.reason_to_stop(trial)):
       if not trial.evaluation_pending:
         trial.whole = False
+        profiler.begin_step(trial.global_step)
         phases.turn('data')
         select_rng, update_rng, prepare_rng = course.seeds.of_step(trial.global_step)
         batch = submission.select(workload, trial, hyperparameters, course.queue, select_rng)
@@ -127,6 +130,7 @@ def run_trial(trial: Trial, course: Course) -> str:
           seconds = clock.settled_seconds('submission')  # device work is paid by who queued it
           trial.submission_sec = agreement.slowest(trial.global_step, seconds)
           trial.evaluation_pending = rules.may_evaluate(trial.submission_sec)
+        profiler.end_step()
         trial.whole = True
         course.tick(trial, seconds)
       if trial.evaluation_pending:
@@ -137,7 +141,7 @@ def run_trial(trial: Trial, course: Course) -> str:
 def _evaluate(trial: Trial, course: Course) -> None:
   """Evaluates, records and saves, each on an account of its own."""
   clock = course.clock
-  with clock.charge('evaluation'):
+  with clock.charge('evaluation'), course.profiler.annotate('evaluation'):
     metrics = course.evaluate(trial)
   with clock.charge('recording'):
     course.rules.note_evaluation(trial, metrics)

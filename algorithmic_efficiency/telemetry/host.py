@@ -97,6 +97,11 @@ class CpuUtilisation:
     return {'cpu.util.avg_percent_since_last': round(busy, 2)}
 
 
+def fresh_cpu_clock() -> Reader:
+  """The clock of the processors at the very moment, however long that takes."""
+  return Reader('cpu clock', _cpu_clock)
+
+
 def _cpu_clock() -> Reading:
   clock = psutil.cpu_freq()
   return {'cpu.freq.current': clock.current} if clock else {}

@@ -5,6 +5,7 @@ raises: what it cannot read is left out. Sources of power also list `devices()` 
 `counters()` have counted.
 """
 
+import importlib.util
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 from algorithmic_efficiency.telemetry.cgroup import Cgroup
 from algorithmic_efficiency.telemetry.devices import Device
 from algorithmic_efficiency.telemetry.habana import Habana
-from algorithmic_efficiency.telemetry.host import Host
+from algorithmic_efficiency.telemetry.host import Host, fresh_cpu_clock
 from algorithmic_efficiency.telemetry.nvidia import Nvidia, NvidiaClocks
 from algorithmic_efficiency.telemetry.nvidia_smi import NvidiaSmi
 from algorithmic_efficiency.telemetry.process_tree import ProcessTree
@@ -67,6 +68,15 @@ def sources(
     Cgroup(pid),
     ProcessTree(pid, () if sampler is None else (sampler,)),
   ]
+
+
+def clocks() -> 'Telemetry':
+  """The sources of clocks alone, which are read anew each time and disturb no other reader."""
+  found: list[Source] = [fresh_cpu_clock()]
+  if importlib.util.find_spec('pynvml') is not None:  # that it is missing is told elsewhere
+    gpus = Nvidia()
+    found += [gpus, NvidiaClocks(gpus)]
+  return Telemetry([*found, Habana()])
 
 
 class Telemetry:
