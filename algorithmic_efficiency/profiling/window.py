@@ -78,7 +78,7 @@ class Surroundings:
   """What a profiler is handed of the rooms around it.
 
   Attributes:
-    title: of the trial, for messages.
+    warn: tells a person what is wrong with the trial: what comes after its name.
     charge: makes a context whose time is the account 'profiling'; the device is idle at its ends.
     seconds: of that account so far.
     steps_made: of the trial so far.
@@ -87,7 +87,7 @@ class Surroundings:
     hardware: clocks of the devices now, and the time.
   """
 
-  title: str
+  warn: Callable[[str], None]
   charge: Callable[[], contextlib.AbstractContextManager[None]]
   seconds: Callable[[], float]
   steps_made: Callable[[], int]
@@ -263,8 +263,9 @@ class Profiler(NoProfiler):
       self._files = self._folder.files()
     except Exception as error:  # noqa: BLE001 - a profiler may raise anything
       self._complain(f'has no trace, which cannot be written ({_reason(error)}); it goes on')
+      self._folder.empty()  # half a trace is none, and JAX's profiler needs room to be stopped
       self._abandon()
-      self._folder.empty()  # half a trace is none, and its room may be needed
+      self._folder.empty()
     self._seconds += time.perf_counter() - began
     self._write()
 
@@ -299,7 +300,7 @@ class Profiler(NoProfiler):
 
   def _complain(self, problem: str) -> None:
     self._problem = problem
-    _log.warning('%s %s.', self._around.title, problem)
+    self._around.warn(problem)
 
 
 def _reason(error: Exception) -> str:

@@ -93,7 +93,7 @@ class Attempt:
       goal_counts=settings.data != 'synthetic',
     )
     self._progress = self._make_progress()
-    self._profiler = tracing.make(study, folder, self._trial, self._clock, self._title)
+    self._profiler = tracing.make(study, folder, self._trial, self._clock, self._warn)
     self._compiled_before: float = study.framework.compile_seconds()
     if self._saved is not None:
       self._started: float = self._saved.content['started']
@@ -473,6 +473,10 @@ class Attempt:
     limit = self._plan.settings.max_global_steps
     budget_sec, quiet = self._rules.budget_sec, not self._writes
     return Progress(self._title, budget_sec, limit, shown, quiet, lambda: self._session.joules())
+
+  def _warn(self, problem: str) -> None:
+    self._progress.clear()
+    _log.warning('%s %s.', self._title, problem)
 
   def _shown_point(self) -> str:
     shown = ', '.join(

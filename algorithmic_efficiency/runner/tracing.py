@@ -3,7 +3,7 @@
 import contextlib
 import os
 import socket
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 from algorithmic_efficiency.profiling import window
@@ -15,7 +15,9 @@ from algorithmic_efficiency.runner.trial import Trial
 from algorithmic_efficiency.telemetry import sample
 
 
-def make(study: Any, folder: TrialFolder, trial: Trial, clock: Clock, title: str) -> NoProfiler:
+def make(
+  study: Any, folder: TrialFolder, trial: Trial, clock: Clock, warn: Callable[[str], None]
+) -> NoProfiler:
   """The profiler of a trial; one that does nothing without --profile_steps."""
   if study.plan.profile is None:
     return NoProfiler()
@@ -45,7 +47,7 @@ def make(study: Any, folder: TrialFolder, trial: Trial, clock: Clock, title: str
     }
 
   around = Surroundings(
-    title=title,
+    warn=warn,
     charge=charge,
     seconds=lambda: clock.seconds('profiling'),
     steps_made=lambda: trial.global_step,
