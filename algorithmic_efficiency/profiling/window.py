@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from algorithmic_efficiency.errors import MeasurementError, UsageError
+from algorithmic_efficiency.errors import UsageError
 from algorithmic_efficiency.records.appended_file import to_json
 from algorithmic_efficiency.records.run_folder import TraceFolder
 from algorithmic_efficiency.records.whole_files import write_whole
@@ -285,25 +285,26 @@ class Profiler(NoProfiler):
     """profile.json; a disk that refuses it is told unless something is told already."""
     if not self._folder.path.is_dir():  # the window is far away, or the folder cannot be made
       return
-    content = {
-      'schema': SCHEMA,
-      **self.summary(),
-      **self._around.facts(),
-      'begin': self._at_begin,
-      'end': self._around.hardware(),
-    }
     try:
+      content = {
+        'schema': SCHEMA,
+        **self.summary(),
+        **self._around.facts(),
+        'begin': self._at_begin,
+        'end': self._around.hardware(),
+      }
       write_whole(self._folder.profile, json.dumps(to_json(content), indent=2) + '\n')
-    except MeasurementError as error:
+    except Exception as error:  # noqa: BLE001 - what a profiler tells of itself may raise anything
       if self._problem is None:
-        self._complain(f'has a trace that nothing describes: {_reason(error)}; it goes on')
+        reason = _reason(error.__cause__ or error)
+        self._complain(f'has a trace that no profile.json describes ({reason}); it goes on')
 
   def _complain(self, problem: str) -> None:
     self._problem = problem
     self._around.warn(problem)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
   """The first line of what it says."""
   told = str(error).strip().partition('\n')[0].rstrip('.')
   return told or type(error).__name__
