@@ -19,6 +19,7 @@ _HEAD_BYTES = 4096
 # The viewer's copy beside an xplane tells no launches; memory_profile.json.gz tells no kernels.
 _VIEWER = b'highres-ticks'
 _TORCH = (b'"schemaVersion"', b'"traceEvents"', b'"deviceProperties"')
+_LEFT_BEHIND = re.compile(r'\.attempt_\d+$')
 _PARTS = re.compile(r'/?plugins/profile(?=/|$)')
 
 
@@ -53,7 +54,8 @@ def find(roots: Sequence[Path]) -> Iterator[Source]:
       yield from _of_folder(root.parent, [root.name], root.parent, asked_for=True)
       continue
     for folder, below, files in os.walk(root, onerror=_refuse):
-      below.sort()
+      # What an earlier attempt at a trial left is no trace of the run.
+      below[:] = sorted(name for name in below if not _LEFT_BEHIND.search(name))
       yield from _of_folder(Path(folder), sorted(files), root, asked_for=False)
 
 
