@@ -6,6 +6,7 @@ A kernel belongs to the operator with its `External id`, else to the one around 
 `Sequence number` ties an operator of the backward pass to the layer that it differentiates.
 """
 
+import bisect
 import contextlib
 import re
 from array import array
@@ -143,7 +144,7 @@ class ChromeReader:
       self._parents[own[found >= 0]] = own[found[found >= 0]]
     self._begin_array, self._end_array = begins, begins + durations
     self._steps = self._find_steps()
-    self._step_begins = np.array([step.begin_ps for step in self._steps]) / 1e6
+    self._step_begins = [step.begin_ps / 1e6 for step in self._steps]
     self._scopes: list[_Scope | None] = [None] * len(begins)
     self._layers_forward = self._find_layers()
 
@@ -195,7 +196,7 @@ class ChromeReader:
     return outer
 
   def _step_at(self, begin: float) -> int | None:
-    place = int(np.searchsorted(self._step_begins, begin + 1e-9, side='right')) - 1
+    place = bisect.bisect_right(self._step_begins, begin + _SLACK_US) - 1
     return self._steps[place].step if place >= 0 else None
 
   def _around(self, thread: int, begin: float) -> int:

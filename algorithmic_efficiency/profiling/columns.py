@@ -1,5 +1,9 @@
-"""This file lists the columns of the tables that are made of traces, with their units."""
+"""This file lists the columns of the tables that are made of traces, with their units.
 
+`python -m algorithmic_efficiency.profiling.columns` prints KERNELS.md, for people.
+"""
+
+import sys
 from typing import NamedTuple
 
 
@@ -62,3 +66,35 @@ STEPS = (
   Column('covered_pct', 'number', 'busy_us as a share of duration_us.'),
 )
 STEP_NAMES = tuple(column.name for column in STEPS)
+
+_INTRODUCTION = """# Tables of kernels
+
+What `scripts/export_kernels.py` writes. Parameters (from folder names, `--pattern`, or the record
+of a run of ours) stand between `host` and `device`. Durations are microseconds, to the picosecond
+where the trace has it. Printed by `python -m algorithmic_efficiency.profiling.columns`.
+
+- What lasted no time is counted, nothing is capped, devices are not merged, and a kernel that was
+  launched in two ways has two rows.
+- A host operator's duration is its own, without operators within. A kernel's operator is that of
+  the program: the annotation of TensorFlow, the operator in the metadata of XLA's instruction,
+  PyTorch's innermost operator around the launch.
+- A step is the one that launched the kernel, whenever the device came to it. `phase` and `layer`
+  come from the operator's name, and in PyTorch from what is around it; `other` is what neither
+  tells: of JAX's programs all that is not differentiated, the optimizer among it.
+- Tensor cores: an operator is eligible if it is a matrix product or a convolution, by its type
+  where the trace has it; a kernel uses them if its name says so. TensorFlow's tables go by the end
+  of the operator's name alone, and so miss `MatMul_1`.
+"""
+
+
+def _markdown() -> str:
+  lines = [_INTRODUCTION]
+  for title, columns in (('kernels.csv', COLUMNS), ('steps.csv', STEPS)):
+    lines += [f'## {title}', '', '| column | type | meaning |', '|---|---|---|']
+    lines += [f'| `{c.name}` | {c.type} | {c.meaning} |' for c in columns]
+    lines.append('')
+  return '\n'.join(lines).rstrip()
+
+
+if __name__ == '__main__':
+  sys.stdout.write(_markdown() + '\n')

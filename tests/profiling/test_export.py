@@ -369,3 +369,10 @@ def test_the_real_trace_of_2021(tmp_path):
     )  # fmt: skip
   assert conv['kernel_stats'] == conv['xplane']
   assert len(conv['xplane']) > 60
+
+
+def test_the_columns_are_described_as_they_are():
+  file = ROOT / 'algorithmic_efficiency' / 'profiling' / 'KERNELS.md'
+  command = [sys.executable, '-m', 'algorithmic_efficiency.profiling.columns']
+  printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+  assert file.read_text() == printed, f'{command[-1]} > {file}'
