@@ -12,7 +12,7 @@ FLOORS = (
   ('records', 'hparams'),
   ('frameworks', 'submissions', 'telemetry', 'profiling'),
   ('workloads', 'device_logs'),
-  ('runner',),
+  ('runner', 'layer_power'),
 )
 FRONT_DOOR = {
   '__init__',
