@@ -26,6 +26,9 @@ MANIFEST = ('trace', 'host', 'status', 'reason', 'read', 'bytes', 'rows', 'total
             'not_attributed_pct', 'seconds')  # fmt: skip
 
 Line = dict[str, Any]
+Exported = tuple[Line, str]  # for the manifest, for the file of lines
+
+_KNOWN_BY_TRACE = 2  # columns that all tables begin with: trace and host
 
 _NO_WORKERS_BYTES = 4 << 20  # read sooner than a process has started
 
@@ -87,10 +90,7 @@ class Exporter:
     file = AppendedFile(self._lines)
     try:
       offset = self._lines.stat().st_size
-      for source, line in self._finished(waiting):
-        content = json.loads(line)
-        summary = {name: content.get(name) for name in MANIFEST}
-        summary['parameters'] = content['parameters']
+      for source, (summary, line) in self._finished(waiting):
         file.append(line)
         self._places[_key(source)] = Place(offset, summary)
         offset += len(line.encode())
@@ -101,27 +101,26 @@ class Exporter:
 
   def rows(self, sources: Sequence[Source]) -> Iterator[tuple[Line, list[Line]]]:
     """(summary, rows) of each trace in order, read from the file one by one."""
-    yield from self._content(sources, 'table')
-
-  def steps(self, sources: Sequence[Source]) -> Iterator[tuple[Line, list[Line]]]:
-    """(summary, steps) of each trace in order."""
-    yield from self._content(sources, 'steps')
+    for summary, content in self._content(sources):
+      names = NAMES[_KNOWN_BY_TRACE:]
+      yield summary, [dict(zip(names, row, strict=True)) for row in content['table']]
 
   def write_tables(self, sources: Sequence[Source], parquet: bool) -> int:
     """kernels.csv (and .parquet), steps.csv and manifest.csv; returns the rows of the first."""
-    sources = _named_apart(sources)
-    places = [self._places[_key(source)] for source in sources]
-    known = dict.fromkeys(name for p in places for name in p.summary['parameters'])
-    names = [*NAMES[:2], *known, *NAMES[2:]]
-    count = tables.write_csv(self._folder / 'kernels.csv', names, _joined(self.rows(sources)))
+    places = [self._places[_key(source)] for source in _named_apart(sources)]
+    known = list(dict.fromkeys(name for p in places for name in p.summary['parameters']))
+    manifest = ([p.summary.get(n, p.summary['parameters'].get(n)) for n in _names(MANIFEST, known)]
+                for p in places)  # fmt: skip
+    tables.write_csv(self._folder / 'manifest.csv', _names(MANIFEST, known), manifest)
+    steps = self._joined(sources, 'steps', known)
+    tables.write_csv(self._folder / 'steps.csv', _names(STEP_NAMES, known), steps)
+    names = _names(NAMES, known)
+    count = tables.write_csv(
+      self._folder / 'kernels.csv', names, self._joined(sources, 'table', known)
+    )
     if parquet:
-      tables.write_parquet(self._folder / 'kernels.parquet', names, _joined(self.rows(sources)))
-    steps = _joined(self.steps(sources))
-    step_names = [*STEP_NAMES[:2], *known, *STEP_NAMES[2:]]
-    tables.write_csv(self._folder / 'steps.csv', step_names, steps)
-    manifest = ({**p.summary['parameters'], **p.summary} for p in places)
-    manifest_names = [*MANIFEST[:2], *known, *MANIFEST[2:]]
-    tables.write_csv(self._folder / 'manifest.csv', manifest_names, manifest)
+      rows = self._joined(sources, 'table', known)
+      tables.write_parquet(self._folder / 'kernels.parquet', names, rows)
     return count
 
   def write_gviz(self, sources: Sequence[Source]) -> int:
@@ -134,13 +133,23 @@ class Exporter:
         tables.write_gviz(folder / f'{_file_name(summary, taken)}.json', rows)
     return len(taken)
 
-  def _content(self, sources: Sequence[Source], name: str) -> Iterator[tuple[Line, list[Line]]]:
+  def _joined(
+    self, sources: Sequence[Source], table: str, known: Sequence[str]
+  ) -> Iterator[list[Any]]:
+    """Rows as the table has them: what is known of the trace, then what is the row's."""
+    for summary, content in self._content(sources):
+      told = summary['parameters']
+      of_trace = [summary['trace'], summary['host'], *(told.get(name) for name in known)]
+      for row in content[table]:
+        yield of_trace + row
+
+  def _content(self, sources: Sequence[Source]) -> Iterator[tuple[Line, Line]]:
+    """(summary, line) of each trace in order, read one by one."""
     with self._lines.open('rb') as file:
       for source in _named_apart(sources):
         place = self._places[_key(source)]
         file.seek(place.offset)
-        content = json.loads(file.readline())
-        yield place.summary, _unpacked(content[name])
+        yield place.summary, json.loads(file.readline())
 
   def _read_lines(self) -> dict[str, Place]:
     """What earlier exports have left, by the identity of the trace; the newest of each."""
@@ -162,7 +171,7 @@ class Exporter:
         file.write(b'\n')
     return found
 
-  def _finished(self, sources: Sequence[Source]) -> Iterator[tuple[Source, str]]:
+  def _finished(self, sources: Sequence[Source]) -> Iterator[tuple[Source, Exported]]:
     """The line of each trace as it is done, in any order."""
     if not sources:
       return
@@ -172,15 +181,15 @@ class Exporter:
         yield source, export_one(source, self._options, self._pattern)
       return
     arguments = (self._options, self._pattern)
-    for source, line in isolation.each(export_one, sources, arguments, self._jobs):
-      if line is None:
+    for source, exported in isolation.each(export_one, sources, arguments, self._jobs):
+      if exported is None:
         result = one_trace.Result('crashed', 'the process that read it died (out of memory?)')
-        line = _line(source, result, self._options, self._pattern, 0.0)
-      yield source, line
+        exported = _line(source, result, self._options, self._pattern, 0.0)
+      yield source, exported
 
 
-def export_one(source: Source, options: Options, pattern: Any = None) -> str:
-  """A trace's line for the file of lines."""
+def export_one(source: Source, options: Options, pattern: Any = None) -> Exported:
+  """What the manifest says of a trace, and its line for the file of lines."""
   began = time.perf_counter()
   result = one_trace.read(source, options)
   return _line(source, result, options, pattern, time.perf_counter() - began)
@@ -188,12 +197,11 @@ def export_one(source: Source, options: Options, pattern: Any = None) -> str:
 
 def _line(
   source: Source, result: one_trace.Result, options: Options, pattern: Any, seconds: float
-) -> str:
+) -> Exported:
   rows = result.rows
   total = sum(row['total_duration_us'] for row in rows)
   nobodys = sum(row['total_duration_us'] for row in rows if not row['op_name'])
-  return to_line({
-    'identity': _identity(source, options, pattern),
+  summary = {
     'trace': source.name,
     'host': source.host,
     'parameters': _parameters(source, pattern),
@@ -205,9 +213,14 @@ def _line(
     'total_us': round(total, 6),
     'not_attributed_pct': round(100 * nobodys / total, 4) if total else None,
     'seconds': round(seconds, 4),
-    'table': _packed(rows),
-    'steps': _packed(result.steps),
-  })  # fmt: skip
+  }
+  content = {
+    'identity': _identity(source, options, pattern),
+    **summary,
+    'table': [[row[name] for name in NAMES[_KNOWN_BY_TRACE:]] for row in rows],
+    'steps': [[row[name] for name in STEP_NAMES[_KNOWN_BY_TRACE:]] for row in result.steps],
+  }
+  return summary, to_line(content)
 
 
 def _parameters(source: Source, pattern: Any) -> dict[str, Any]:
@@ -215,22 +228,9 @@ def _parameters(source: Source, pattern: Any) -> dict[str, Any]:
   return named or parameters.of_record(source.files[0])
 
 
-def _packed(rows: Sequence[Line]) -> Line:
-  """Rows with their names once."""
-  names = list(rows[0]) if rows else []
-  return {'names': names, 'rows': [[row[name] for name in names] for row in rows]}
-
-
-def _unpacked(packed: Line) -> list[Line]:
-  return [dict(zip(packed['names'], row, strict=True)) for row in packed['rows']]
-
-
-def _joined(content: Iterator[tuple[Line, list[Line]]]) -> Iterator[Line]:
-  """Rows with what is known of their trace."""
-  for summary, rows in content:
-    known = {**summary['parameters'], 'trace': summary['trace'], 'host': summary['host']}
-    for row in rows:
-      yield {**known, **row}
+def _names(columns: Sequence[str], known: Sequence[str]) -> list[str]:
+  """Columns of a table with the parameters in their place."""
+  return [*columns[:_KNOWN_BY_TRACE], *known, *columns[_KNOWN_BY_TRACE:]]
 
 
 def _identity(source: Source, options: Options, pattern: Any) -> str:

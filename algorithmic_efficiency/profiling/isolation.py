@@ -11,11 +11,12 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 T = TypeVar('T')
+R = TypeVar('R')
 
 
 def each(
-  function: Callable[..., str], items: Sequence[T], arguments: tuple[Any, ...], jobs: int
-) -> Iterator[tuple[T, str | None]]:
+  function: Callable[..., R], items: Sequence[T], arguments: tuple[Any, ...], jobs: int
+) -> Iterator[tuple[T, R | None]]:
   """(item, function(item, *arguments)) as they are done, in any order.
 
   None in place of the result where the process died twice: once beside others, once alone.
@@ -31,10 +32,10 @@ def each(
 
 
 def _until_one_dies(
-  function: Callable[..., str], waiting: list[T], arguments: tuple[Any, ...], jobs: int
-) -> Iterator[tuple[T, str | None]]:
+  function: Callable[..., R], waiting: list[T], arguments: tuple[Any, ...], jobs: int
+) -> Iterator[tuple[T, R | None]]:
   """Takes items from the end of `waiting`; returns those that ran when a process died."""
-  running: dict[Future[str], T] = {}
+  running: dict[Future[R], T] = {}
   context = multiprocessing.get_context('spawn')  # no framework's threads are copied
   with ProcessPoolExecutor(jobs, context) as pool:
     try:

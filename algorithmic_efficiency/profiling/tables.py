@@ -30,7 +30,7 @@ _LABELS = {
 }
 _BATCH_ROWS = 20_000
 
-Rows = Iterable[dict[str, Any]]
+Rows = Iterable[Sequence[Any]]
 
 
 def write_csv(path: Path, names: Sequence[str], rows: Rows) -> int:
@@ -42,7 +42,7 @@ def write_csv(path: Path, names: Sequence[str], rows: Rows) -> int:
       writer = csv.writer(file, lineterminator='\n')
       writer.writerow(names)
       for row in rows:
-        writer.writerow([row.get(name) for name in names])
+        writer.writerow(row)
         count += 1
     return count
 
@@ -63,8 +63,8 @@ def write_parquet(path: Path, names: Sequence[str], rows: Rows) -> int:
     count, writer = 0, None
     try:
       for batch in _batches(rows):
-        columns = {name: [row.get(name) for row in batch] for name in names}
-        arrays = [pa.array(_plain(columns[n], n in known), known.get(n)) for n in names]
+        columns = zip(names, zip(*batch, strict=True), strict=True)
+        arrays = [pa.array(_plain(list(v), n in known), known.get(n)) for n, v in columns]
         table = pa.table(arrays, names=list(names))
         if writer is None:
           writer = parquet.ParquetWriter(temporary, table.schema)
@@ -80,7 +80,7 @@ def write_parquet(path: Path, names: Sequence[str], rows: Rows) -> int:
   return _whole(path, write)
 
 
-def write_gviz(path: Path, rows: Rows) -> None:
+def write_gviz(path: Path, rows: Iterable[dict[str, Any]]) -> None:
   """The JSON of one trace as the page exported it: {"cols": […], "rows": [{"c": [{"v": …}]}]}."""
   columns = [{'id': c.name, 'label': _LABELS[c.name], 'type': c.type} for c in GVIZ]
   cells = [{'c': [{'v': row[c.name]} for c in GVIZ]} for row in rows]
@@ -96,8 +96,8 @@ def _plain(values: list[Any], typed: bool) -> list[Any]:
   return [None if v is None else str(v) for v in values]
 
 
-def _batches(rows: Rows) -> Iterator[list[dict[str, Any]]]:
-  batch: list[dict[str, Any]] = []
+def _batches(rows: Rows) -> Iterator[list[Sequence[Any]]]:
+  batch: list[Sequence[Any]] = []
   for row in rows:
     batch.append(row)
     if len(batch) == _BATCH_ROWS:
