@@ -91,7 +91,9 @@ class Step(NamedTuple):
 class Reader(Protocol):
   """A trace that is open for reading; what it gives may be asked for once."""
 
-  kinds: frozenset[Kind]  # there are activities of
+  def has(self, kind: Kind) -> bool:
+    """Whether there are activities of this kind."""
+    ...
 
   def activities(self, kinds: frozenset[Kind]) -> Iterator[Activity]:
     """All activities of these kinds. Raises TraceError where the file is broken."""

@@ -90,7 +90,11 @@ class ChromeReader:
     kinds = {event.kind for event in self._device_events}
     if self._operators:
       kinds.add(Kind.HOST)
-    self.kinds = frozenset(kinds)
+    self._kinds = frozenset(kinds)
+
+  def has(self, kind: Kind) -> bool:
+    """Whether there are activities of this kind."""
+    return kind in self._kinds
 
   def steps(self) -> list[Step]:
     """The steps that torch.profiler or the user marked."""

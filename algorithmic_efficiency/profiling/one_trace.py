@@ -106,13 +106,13 @@ def _open(path: Path) -> Reader:
 
 
 def _of_reader(reader: Reader, path: Path, options: Options) -> Result:
-  if not reader.kinds & options.kinds:
-    return Result(_NO_KERNELS, _offer(reader.kinds, options.kinds), path.name)
+  if not any(reader.has(kind) for kind in options.kinds):
+    return Result(_NO_KERNELS, _offer(reader, options.kinds), path.name)
   coverage = kernels.Coverage()
   activities = coverage.watch(reader.activities(options.kinds))
   rows = kernels.statistics(activities, options.by_step)
   if not rows:
-    return Result(_NO_KERNELS, _offer(reader.kinds - options.kinds, options.kinds), path.name)
+    return Result(_NO_KERNELS, _offer(reader, options.kinds), path.name)
   return Result(read=path.name, rows=rows, steps=[*coverage.rows(reader.steps())][::-1])
 
 
@@ -137,10 +137,10 @@ def _launches(path: Path) -> Mapping[tuple[str, str], Any]:
   return {key: launches.pop() for key, launches in found.items() if len(launches) == 1}
 
 
-def _offer(there: frozenset[Kind], asked: frozenset[Kind]) -> str:
+def _offer(reader: Reader, asked: frozenset[Kind]) -> str:
   words = {Kind.KERNEL: 'kernels', Kind.MEMORY: 'copies of memory', Kind.HOST: 'host operators'}
   missing = ' and '.join(words[kind] for kind in Kind if kind in asked)
-  offered = [kind for kind in Kind if kind in there - asked]
+  offered = [kind for kind in Kind if kind not in asked and reader.has(kind)]
   if not offered:
     return f'there are no {missing} in it'
   named = ' and '.join(words[kind] for kind in offered)

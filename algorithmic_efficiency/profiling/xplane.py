@@ -30,6 +30,13 @@ _STATS = ('kernel_details', 'memcpy_details', 'memset_details', 'annotation', 't
           'theoretical_occupancy_pct')  # fmt: skip
 _HOST_STATS = ('hlo_op', 'hlo_module', 'program_id', 'run_id', 'tf_op')
 
+# What the bytes of a plane with activities of a kind have in them.
+_WORDS = {
+  Kind.KERNEL: (b'kernel_details',),
+  Kind.MEMORY: (b'memcpy_details', b'memset_details'),
+  Kind.HOST: (b'hlo_op', b'ExecutorState::Process'),
+}
+
 # TensorFlow's operators on a host are events named 'name:Type'.
 _TF_HOST_OP = re.compile(r'([\w./>-]+):([A-Z]\w*)')
 _LAUNCHES_OF_XLA = re.compile(r'\w*LoadedExecutable::ExecuteHelper|\w*Executable::ExecuteHelper')
@@ -79,14 +86,10 @@ class XPlaneReader:
     self._metadata = [p for p in planes if p.name == '/host:metadata']
     for plane in self._devices:
       plane.check()
-    kinds: set[Kind] = set()
-    if any(p.mentions(b'kernel_details') for p in self._devices):
-      kinds.add(Kind.KERNEL)
-    if any(p.mentions(b'memcpy_details') for p in self._devices):
-      kinds.add(Kind.MEMORY)
-    if any(p.mentions(b'hlo_op') or p.mentions(b'ExecutorState::Process') for p in self._hosts):
-      kinds.add(Kind.HOST)
-    self.kinds = frozenset(kinds)
+
+  def has(self, kind: Kind) -> bool:
+    """Whether there are activities of this kind; by their words in the bytes, undecoded."""
+    return any(plane.mentions(word) for plane in self._planes(kind) for word in _WORDS[kind])
 
   def steps(self) -> list[Step]:
     """The steps that the host marked."""
@@ -99,8 +102,11 @@ class XPlaneReader:
         yield from self._on_device(plane, kinds)
     if Kind.HOST in kinds:
       for plane in self._hosts:
-        if plane.mentions(b'hlo_op') or plane.mentions(b'ExecutorState::Process'):
+        if any(plane.mentions(word) for word in _WORDS[Kind.HOST]):
           yield from self._on_host(plane)
+
+  def _planes(self, kind: Kind) -> list[Plane]:
+    return self._hosts if kind is Kind.HOST else self._devices
 
   def _on_device(self, plane: Plane, kinds: frozenset[Kind]) -> Iterator[Activity]:
     roles = plane.stat_ids(*_STATS)
