@@ -6,7 +6,6 @@ what changes no number or only its place (views, reshapes, additions) is 'other'
 
 import collections
 import csv
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,7 +17,6 @@ from algorithmic_efficiency.layer_power.columns import (
   CONFIGURATION,
   CONV,
   DENSE,
-  POOLING,
   STUDY_FEATURES,
 )
 
@@ -164,12 +162,6 @@ def study_row(layer: Layer) -> dict[str, int]:
   return {name: getattr(layer, name) for name in STUDY_FEATURES[layer.layer_type]}
 
 
-def window(size: Sequence[int], input_size: Sequence[int], output: Sequence[int]) -> list[int]:
-  """The window of an adaptive pooling: what of the input each output looks at, at most."""
-  del size
-  return [math.ceil(i / o) for i, o in zip(input_size, output, strict=True)]
-
-
 def write_table(path: Path, rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> None:
   """Writes rows as CSV, whole or not at all."""
   temporary = path.with_name(f'.{path.name}.tmp')
@@ -178,9 +170,3 @@ def write_table(path: Path, rows: Iterable[Mapping[str, Any]], names: Sequence[s
     writer.writeheader()
     writer.writerows(rows)
   temporary.replace(path)
-
-
-def pooling_is_global(layer: Layer) -> bool:
-  """Whether a pooling looks at the whole input at once."""
-  sizes = (layer.input_size_1, layer.input_size_2)
-  return layer.layer_type == POOLING and (layer.kernel_0, layer.kernel_1) == sizes

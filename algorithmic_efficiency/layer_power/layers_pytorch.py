@@ -127,17 +127,13 @@ def _convolution(args: Any, output: Any) -> Layer:
   op = 'conv_transpose2d' if transposed else f'conv{inputs.ndim - 2}d'
   if any(d != 1 for d in dilation):
     op += f'_dilation{dilation[-1]}'
-  kernel = _two(weight.shape[2:])
-  padded = [2 * p for p in _two(padding, missing=0)]
-  return Layer(
-    columns.CONV, op, _dtype(inputs), inputs.shape[0], *_sizes(inputs, output), *kernel, *padded,
-    *_two(stride), groups,
-  )  # fmt: skip
+  sizes = {**_sizes(inputs, output), **_windows(weight.shape[2:], padding, stride)}
+  return Layer(columns.CONV, op, _dtype(inputs), inputs.shape[0], groups=groups, **sizes)
 
 
 def _dense(name: str, args: Any, output: Any) -> Layer:
   inputs = args[1] if name == 'addmm' else args[0]
-  vectors = math.prod(inputs.shape[:-1])
+  vectors = math.prod(inputs.shape[:-1])  # addmm sees an example's as a batch of its own
   return Layer(
     columns.DENSE, 'linear', _dtype(inputs), vectors, inputs.shape[-1],
     output_size_0=output.shape[-1],
@@ -145,14 +141,12 @@ def _dense(name: str, args: Any, output: Any) -> Layer:
 
 
 def _pooling(op: str, args: Any, output: Any) -> Layer:
-  inputs, kernel = args[0], _two(args[1])
-  stride = _two(args[2]) if len(args) > 2 and args[2] else kernel
-  padding = [2 * p for p in _two(args[3], missing=0)] if len(args) > 3 else [0, 0]
+  inputs, kernel = args[0], args[1]
+  stride = args[2] if len(args) > 2 and args[2] else kernel
+  padding = args[3] if len(args) > 3 else 0
   result = output[0] if isinstance(output, tuple) else output
-  return Layer(
-    columns.POOLING, op, _dtype(inputs), inputs.shape[0], *_sizes(inputs, result), *kernel,
-    *padding, *stride,
-  )  # fmt: skip
+  sizes = {**_sizes(inputs, result), **_windows(kernel, padding, stride)}
+  return Layer(columns.POOLING, op, _dtype(inputs), inputs.shape[0], **sizes)
 
 
 def _adaptive_pooling(name: str, args: Any, output: Any) -> Layer:
@@ -163,17 +157,14 @@ def _adaptive_pooling(name: str, args: Any, output: Any) -> Layer:
   after = [1, 1] if name == 'mean' else list(result.shape[2:4])
   kernel = [math.ceil(i / o) for i, o in zip(before, after, strict=True)]
   stride = [max(1, i // o) for i, o in zip(before, after, strict=True)]
-  return Layer(
-    columns.POOLING, op, _dtype(inputs), inputs.shape[0], inputs.shape[1], *before,
-    inputs.shape[1], *after, *kernel, 0, 0, *stride,
-  )  # fmt: skip
+  sizes = {**_sizes(inputs, inputs), **_windows(kernel, 0, stride)}
+  sizes |= {'output_size_1': after[0], 'output_size_2': after[1]}
+  return Layer(columns.POOLING, op, _dtype(inputs), inputs.shape[0], **sizes)
 
 
 def _elementwise(layer_type: str, op: str, inputs: Any) -> Layer:
-  sizes = _example(inputs)
-  return Layer(
-    layer_type, op, _dtype(inputs), inputs.shape[0] if inputs.ndim else 1, *sizes, *sizes
-  )
+  batch_size = inputs.shape[0] if inputs.ndim else 1
+  return Layer(layer_type, op, _dtype(inputs), batch_size, **_sizes(inputs, inputs))
 
 
 def _attention(args: Any) -> Layer:
@@ -192,8 +183,23 @@ def _is_global_mean(name: str, args: Any) -> bool:
   return {d % 4 for d in args[1]} == {2, 3}
 
 
-def _sizes(inputs: Any, output: Any) -> tuple[int, ...]:
-  return (*_example(inputs), *_example(output))
+def _sizes(inputs: Any, output: Any) -> dict[str, int]:
+  """The columns of both sizes."""
+  return {
+    f'{which}_size_{place}': size
+    for which, tensor in (('input', inputs), ('output', output))
+    for place, size in enumerate(_example(tensor))
+  }
+
+
+def _windows(kernel: Any, padding: Any, stride: Any) -> dict[str, int]:
+  """The columns of kernel, padding on both sides together, and stride."""
+  values = {'kernel': _two(kernel), 'padding': _two(padding, missing=0), 'stride': _two(stride)}
+  return {
+    f'{name}_{place}': size * (2 if name == 'padding' else 1)
+    for name, sizes in values.items()
+    for place, size in enumerate(sizes)
+  }
 
 
 def _example(tensor: Any) -> tuple[int, int, int]:

@@ -1,9 +1,9 @@
 """This file lists the networks of the edge study: what they take, and what is published of them.
 
 Parameters and GMACs are those that torchvision publishes for its models (pytorch.org/vision, tables
-of classification weights); GoogLeNet's are without its two auxiliary classifiers. LeNet-5 is that of
-LeCun et al., Gradient-Based Learning Applied to Document Recognition, 1998, with dense connections
-and average pooling.
+of classification weights); GoogLeNet's are without its two auxiliary classifiers. LeNet-5 is that
+of LeCun et al., Gradient-Based Learning Applied to Document Recognition, 1998, with dense
+connections and average pooling.
 """
 
 from typing import NamedTuple

@@ -54,7 +54,7 @@ def main() -> None:
   given = parser.parse_args()
   names = NAMES[::46] if given.smoke else NAMES
   repeats = 1 if given.smoke else given.repeats
-  settings = [('ours', 'kernel', 1), ('ours', 'kernel', 2), ('ours', 'kernel,host', 2)]
+  settings = [('ours', 'kernel', 1), ('ours', 'kernel', 2)]
   settings += [('xprof', 'kernel', 2)] if given.xprof else []
   with tempfile.TemporaryDirectory() as folder, given.output.open('w', newline='') as file:
     traces = Path(folder) / 'tboard_logs'

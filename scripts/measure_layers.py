@@ -1,0 +1,119 @@
+#!/usr/bin/env python3
+"""Measures runtime and power of networks layer by layer: each distinct layer alone, and in place.
+
+  python scripts/measure_layers.py --networks=lenet,resnet18 --output_dir=layers
+  python scripts/measure_layers.py --networks=all --batch_sizes=1,4 --device=cuda --idle_sec=20
+  python scripts/measure_layers.py --networks=my_models:make_net --input_shape=3,64,64
+
+Writes layers.csv (a row a layer of each network), networks.csv (whole networks beside the sums of
+their layers) and measured.jsonl, from which an interrupted run goes on. Power is empty, and its
+source 'none', where no counter, NVML or RAPL tells it. Exit codes: 0, 1 failed, 2 a wrong command.
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from algorithmic_efficiency.errors import MeasurementError, UsageError
+from algorithmic_efficiency.layer_power.zoo import NETWORKS
+
+_LINE_EVERY_SEC = 10.0
+_FIRST_CALLS = 5
+
+
+def main() -> int:
+  """Returns the exit code."""
+  given = _parse()
+  try:
+    _measure(given)
+  except UsageError as error:
+    return _complain(str(error), 2)
+  except MeasurementError as error:
+    return _complain(str(error), 1)
+  except KeyboardInterrupt:
+    return _complain('stopped; what was measured is kept, the same command goes on with it.', 130)
+  return 0
+
+
+def _measure(given: argparse.Namespace) -> None:
+  from algorithmic_efficiency.layer_power.measuring import Asked, Measurement, load_runner
+  from algorithmic_efficiency.layer_power.meter import Meter
+  from algorithmic_efficiency.telemetry.sample import Telemetry
+
+  networks = list(NETWORKS) if given.networks == 'all' else given.networks.split(',')
+  asked = [Asked(n, b, given.input_shape) for n in networks for b in given.batch_sizes]
+  runner = load_runner(given.framework, given.device)
+  meter = Meter(Telemetry(), given.idle_sec, given.repeats, given.min_sec)
+  print(f'{given.framework} on {runner.kind}, power by {meter.source}', flush=True)
+  measurement = Measurement(given.output_dir, runner, meter, _Progress().tell)
+  measurement.run(asked, given.repeats_in_network)
+  print(f'written to {given.output_dir / "layers.csv"} and networks.csv')
+
+
+class _Progress:
+  """A bar on a terminal, a line now and then in a log."""
+
+  def __init__(self) -> None:
+    self._began = self._said = time.monotonic()
+    self._terminal = sys.stderr.isatty()
+
+  def tell(self, what: str, done: int, total: int) -> None:
+    """One more is measured."""
+    now = time.monotonic()
+    if done < total and now - self._said < (0.1 if self._terminal else _LINE_EVERY_SEC):
+      return
+    self._said = now
+    left = (total - done) * (now - self._began) / done
+    told = f', {left:.0f} s left' if done > _FIRST_CALLS else ''  # those load libraries
+    text = f'{done:,}/{total:,} measured{told}: {what}'
+    if self._terminal:
+      width = os.get_terminal_size(sys.stderr.fileno()).columns - 1
+      end = '\n' if done == total else ''
+      print(f'\r{text[:width]:<{width}}', end=end, file=sys.stderr, flush=True)
+    else:
+      print(text, file=sys.stderr, flush=True)
+
+
+def _complain(message: str, code: int) -> int:
+  print(f'measure_layers: error: {message}', file=sys.stderr)
+  return code
+
+
+def _parse() -> argparse.Namespace:
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument(
+    '--networks', required=True, help='names with commas, module:callable, or all of the zoo'
+  )
+  parser.add_argument('--framework', choices=('pytorch', 'jax'), default='pytorch')
+  parser.add_argument('--device', choices=('cpu', 'cuda', 'hpu'), default='cpu')
+  parser.add_argument('--batch_sizes', type=_integers, default=[1], help='with commas')
+  parser.add_argument('--input_shape', type=_shape, help="channels,height,width; of a user's own")
+  parser.add_argument('--repeats', type=int, default=5, help='of each measurement')
+  parser.add_argument('--repeats_in_network', type=int, default=10)
+  parser.add_argument(
+    '--min_sec', type=float, default=0.0, help='of a repeat; power sources need a second or two'
+  )
+  parser.add_argument('--idle_sec', type=float, default=0.0, help='measure the idle power first')
+  parser.add_argument('--output_dir', type=Path, default=Path('layers'))
+  return parser.parse_args()
+
+
+def _integers(text: str) -> list[int]:
+  parts = text.split(',')
+  if not all(part.isdigit() and int(part) > 0 for part in parts):
+    raise argparse.ArgumentTypeError(f'{text!r} is not positive integers with commas')
+  return [int(part) for part in parts]
+
+
+def _shape(text: str) -> tuple[int, ...]:
+  return tuple(_integers(text))
+
+
+if __name__ == '__main__':
+  sys.exit(main())
