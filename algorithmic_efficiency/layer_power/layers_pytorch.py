@@ -5,10 +5,13 @@ called in.
 """
 
 import collections
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from algorithmic_efficiency.errors import UsageError
@@ -35,7 +38,7 @@ def trace(network: torch.nn.Module, inputs: torch.Tensor) -> Traced:
   """
   recorder = _Recorder(network)
   try:
-    with torch.no_grad(), recorder:
+    with torch.no_grad(), recorder, _Attention(recorder):
       network(inputs)
   except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
     told = str(error).strip().partition('\n')[0].rstrip('.')
@@ -48,6 +51,21 @@ def trace(network: torch.nn.Module, inputs: torch.Tensor) -> Traced:
   return recorder.traced()
 
 
+class _Attention(TorchFunctionMode):
+  """Notes attention as one layer: which operators it is made of depends on the device."""
+
+  def __init__(self, recorder: '_Recorder') -> None:
+    super().__init__()
+    self._recorder = recorder
+
+  def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    if func is not torch.nn.functional.scaled_dot_product_attention:
+      return func(*args, **(kwargs or {}))
+    self._recorder.found(_attention(args))
+    with self._recorder.paused():
+      return func(*args, **(kwargs or {}))
+
+
 class _Recorder(TorchDispatchMode):
   """Notes each operator with the module around it."""
 
@@ -56,10 +74,22 @@ class _Recorder(TorchDispatchMode):
     self._inside: list[str] = ['']
     self._found: list[tuple[str, Layer]] = []
     self._others: collections.Counter[str] = collections.Counter()
+    self._paused = False
     self._handles: list[Any] = []
     for name, module in network.named_modules():
       self._handles.append(module.register_forward_pre_hook(self._enter(name)))
       self._handles.append(module.register_forward_hook(self._leave, always_call=True))
+
+  def found(self, layer: Layer) -> None:
+    """A layer was called."""
+    self._found.append((self._inside[-1], layer))
+
+  @contextlib.contextmanager
+  def paused(self) -> Iterator[None]:
+    """What is called within is a part of a layer that was noted."""
+    before, self._paused = self._paused, True
+    yield
+    self._paused = before
 
   def remove(self) -> None:
     """Takes the hooks away."""
@@ -81,10 +111,12 @@ class _Recorder(TorchDispatchMode):
 
   def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
     output = func(*args, **(kwargs or {}))
+    if self._paused:
+      return output
     name = func.overloadpacket.__name__
     layer = _layer(name, args, output)
     if layer is not None:
-      self._found.append((self._inside[-1], layer))
+      self.found(layer)
     else:
       self._others[name] += 1
     return output
@@ -114,8 +146,6 @@ def _layer(name: str, args: Any, output: Any) -> Layer | None:
     return _elementwise(columns.NORMALISATION, _NORMS[name], args[0])
   if name in _ACTIVATIONS:
     return _elementwise(columns.ACTIVATION, _ACTIVATIONS[name], args[0])
-  if name.startswith('_scaled_dot_product'):
-    return _attention(args)
   return None
 
 

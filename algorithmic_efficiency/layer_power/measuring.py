@@ -17,7 +17,7 @@ from algorithmic_efficiency.layer_power.columns import NAMES
 from algorithmic_efficiency.layer_power.layers import Layer, Traced, write_table
 from algorithmic_efficiency.layer_power.meter import Measured, Meter
 from algorithmic_efficiency.layer_power.zoo import NETWORKS, family
-from algorithmic_efficiency.records.appended_file import AppendedFile, to_line
+from algorithmic_efficiency.records.appended_file import AppendedFile, end_last_line, to_line
 
 LINES, LAYERS, NETWORK_TABLE = 'measured.jsonl', 'layers.csv', 'networks.csv'
 LAYER_NAMES = (*NAMES, 'family', 'framework', 'runtime_in_network', 'runtime_in_network_std')
@@ -184,6 +184,7 @@ class Measurement:
     path = self._folder / LINES
     if not path.exists():
       return
+    end_last_line(path)
     for text in path.read_text(encoding='utf-8').splitlines():
       try:
         line = json.loads(text)

@@ -115,16 +115,24 @@ class Meter:
     )
 
   def _warm_up(self, call: Callable[[], object], wait: Callable[[], None]) -> float:
-    """Seconds of a call once it is warm."""
+    """Seconds of a call once it is warm.
+
+    The device is waited for after ever longer loops: calls may queue in microseconds what takes
+    the device seconds.
+    """
     for _ in range(_WARM_UP_CALLS):
       call()
     wait()
-    count, begin = 0, self._now()
-    while count == 0 or self._now() - begin < _WARM_UP_SEC:
-      call()
-      count += 1
-    wait()
-    return max((self._now() - begin) / count, 1e-9)
+    count = 1
+    while True:
+      begin = self._now()
+      for _ in range(count):
+        call()
+      wait()
+      spent = self._now() - begin
+      if spent >= _WARM_UP_SEC:
+        return spent / count
+      count *= 2
 
   def _watts_over(self, run: Callable[[], None]) -> float | None:
     """Mean power of the job's devices while it runs."""

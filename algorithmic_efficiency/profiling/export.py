@@ -19,7 +19,7 @@ from algorithmic_efficiency.profiling import isolation, one_trace, parameters, t
 from algorithmic_efficiency.profiling.columns import NAMES, STEP_NAMES
 from algorithmic_efficiency.profiling.finding import Source
 from algorithmic_efficiency.profiling.one_trace import Options
-from algorithmic_efficiency.records.appended_file import AppendedFile, to_line
+from algorithmic_efficiency.records.appended_file import AppendedFile, end_last_line, to_line
 
 LINES = 'export.jsonl'
 MANIFEST = ('trace', 'host', 'status', 'reason', 'read', 'bytes', 'rows', 'total_us',
@@ -166,9 +166,7 @@ class Exporter:
         except (ValueError, LookupError, TypeError):
           pass  # cut by a kill, or not ours: the trace is read again
         offset += len(raw)
-    if offset and not raw.endswith(b'\n'):  # pyright: ignore[reportPossiblyUnboundVariable]
-      with self._lines.open('ab') as file:
-        file.write(b'\n')
+    end_last_line(self._lines)
     return found
 
   def _finished(self, sources: Sequence[Source]) -> Iterator[tuple[Source, Exported]]:

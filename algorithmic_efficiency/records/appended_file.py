@@ -34,6 +34,15 @@ def to_line(row: Mapping[str, Any]) -> str:
     return json.dumps(to_json(row), allow_nan=False) + '\n'
 
 
+def end_last_line(path: Path) -> None:
+  """Ends a line that a kill has cut, so that the next is a line of its own."""
+  with path.open('rb+') as file:
+    if file.seek(0, os.SEEK_END):
+      file.seek(-1, os.SEEK_END)
+      if file.read(1) != b'\n':
+        file.write(b'\n')
+
+
 class AppendedFile:
   """A file that grows by whole lines; a line that does not fit on the disk leaves no trace."""
 
