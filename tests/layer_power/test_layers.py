@@ -166,6 +166,7 @@ def test_flax_modules(tmp_path, monkeypatch):
     runner.wait()
 
 
+@pytest.mark.slow
 def test_neither_framework_imports_the_other():
   for module, stranger in (('running_jax', 'torch'), ('running_pytorch', 'jax')):
     code = (

@@ -2,8 +2,6 @@
 
 import csv
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pytest
 
 from algorithmic_efficiency.layer_power.meter import Meter
 from algorithmic_efficiency.telemetry.devices import Device
+from tests import scripts_in_process
 
 ROOT = Path(__file__).resolve().parents[2]
 MEASURE = ROOT / 'scripts' / 'measure_layers.py'
@@ -84,13 +83,8 @@ def test_the_device_is_waited_for():
   assert found.runtime >= 0.9
 
 
-def run(*arguments, cwd=None):
-  done = subprocess.run(
-    [sys.executable, MEASURE, *map(str, arguments)], capture_output=True, text=True, check=False,
-    cwd=cwd,
-  )  # fmt: skip
-  assert 'Traceback' not in done.stderr, done.stderr
-  return done
+def run(*arguments):
+  return scripts_in_process.run(MEASURE, *arguments)
 
 
 def table(path):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import scripts_in_process
 from tests.profiling.test_chrome import DEVICE, STEP
 from tests.profiling.test_chrome import write as write_chrome
 from tests.profiling.xspaces import Event, Line, hlo, kernel_stats, write
@@ -25,11 +26,7 @@ SAMPLES = ROOT.parent / 'shared' / 'samples' / 'profiles'
 
 
 def run(*arguments, script=EXPORT):
-  done = subprocess.run(
-    [sys.executable, script, *map(str, arguments)], capture_output=True, text=True, check=False
-  )
-  assert 'Traceback' not in done.stderr, done.stderr
-  return done
+  return scripts_in_process.run(script, *arguments)
 
 
 def table(path):
@@ -123,6 +120,7 @@ def test_goes_on_where_it_was_and_reads_what_has_changed(logs):
   assert any(row['kind'] == 'host' for row in table(output / 'kernels.csv'))
 
 
+@pytest.mark.slow
 def test_a_killed_export_leaves_whole_lines_and_goes_on(tmp_path):
   folder = tmp_path / 'logs'
   for number in range(40):
@@ -219,6 +217,7 @@ def test_parquet_holds_the_same(logs):
   assert list(same['kernel_name']) == list(ours['kernel_name'])
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_takes_one_trace_with_it(logs, tmp_path):
   # A worker that is killed as the machine kills what takes too much memory.
   (tmp_path / 'sitecustomize.py').write_text(

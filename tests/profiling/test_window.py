@@ -167,6 +167,7 @@ def test_profile_json_says_what_was_traced_and_on_what(framework, traced):
   assert profile['begin']['monotonic_sec'] < profile['end']['monotonic_sec']
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('framework', FRAMEWORKS)
 def test_a_profiled_run_trains_to_the_same_losses(framework, traced, command):
   command.run(framework, **FLAGS)
@@ -449,6 +450,7 @@ def step(own, self, number):
 """
 
 
+@pytest.mark.slow
 def test_an_interrupted_window_is_traced_anew_when_the_trial_goes_on(command):
   code, _ = watched(command, 'jax', STOPS, profile_steps='3:9')
   assert code == 75
