@@ -81,6 +81,11 @@ where the trace has it. Printed by `python -m algorithmic_efficiency.profiling.c
 - A step is the one that launched the kernel, whenever the device came to it. `phase` and `layer`
   come from the operator's name, and in PyTorch from what is around it; `other` is what neither
   tells: of JAX's programs all that is not differentiated, the optimizer among it.
+- On a CPU with several threads the event of XLA's convolution covers one thread's part of it, and
+  instructions that XLA has rewritten name no operator of the program: look at `covered_pct` in
+  steps.csv and at `not_attributed_pct` before sums are compared. A device has no such gaps.
+- Where device and host have different clocks, kernels are tied to steps by the numbers of their
+  launches; only where a trace has none by time.
 - Tensor cores: an operator is eligible if it is a matrix product or a convolution, by its type
   where the trace has it; a kernel uses them if its name says so. TensorFlow's tables go by the end
   of the operator's name alone, and so miss `MatMul_1`.
