@@ -53,10 +53,8 @@ def annotation(text: str) -> Annotation:
   name = ''
   for level in _levels(text):
     label, _, rest = level.partition('#')
-    for pair in rest.rstrip('#').split(','):
-      key, equals, value = pair.partition('=')
-      if equals:
-        known[key.strip()] = value.strip()
+    pairs = (pair.partition('=') for pair in _parts(rest.rstrip('#')))
+    known.update((key.strip(), value.strip()) for key, equals, value in pairs if equals)
     if label:
       name = label
   hlo_op, module = known.get('hlo_op', ''), known.get('hlo_module', '')
@@ -66,6 +64,17 @@ def annotation(text: str) -> Annotation:
   elif match := _TF_OP.fullmatch(name):
     name, op_type = match.groups()
   return Annotation(name, op_type, hlo_op, module, known.get('program_id', ''))
+
+
+def _parts(text: str) -> list[str]:
+  """What commas part, but for those in brackets: 'name=transpose[permutation=(1, 0)],hlo_op=a'."""
+  parts, depth, begin = [], 0, 0
+  for at, letter in enumerate(text):
+    depth += (letter in '([{') - (letter in ')]}')
+    if letter == ',' and depth == 0:
+      parts.append(text[begin:at])
+      begin = at + 1
+  return [*parts, text[begin:]]
 
 
 def _levels(text: str) -> list[str]:

@@ -25,7 +25,9 @@ from algorithmic_efficiency.profiling.planes import Plane, number, open_space
 _DERIVED = {'Steps', 'TensorFlow Ops', 'TensorFlow Name Scope', 'XLA Modules', 'XLA Ops',
             'XLA TraceMe', 'Framework Ops', 'Framework Name Scope', 'Source code',
             'Source Code', 'Launch Stats', 'Async XLA Ops'}  # fmt: skip
-_STATS = ('kernel_details', 'memcpy_details', 'memset_details', 'annotation', 'tf_op', 'name',
+# Allocations are events too, and no work of the device.
+_MEMORY = ('memcpy_details', 'Memset_details', 'memset_details')
+_STATS = ('kernel_details', *_MEMORY, 'annotation', 'tf_op', 'name',
           'hlo_op', 'hlo_module', 'program_id', 'group_id', 'correlation_id',
           'theoretical_occupancy_pct')  # fmt: skip
 _HOST_STATS = ('hlo_op', 'hlo_module', 'program_id', 'run_id', 'tf_op')
@@ -33,7 +35,7 @@ _HOST_STATS = ('hlo_op', 'hlo_module', 'program_id', 'run_id', 'tf_op')
 # What the bytes of a plane with activities of a kind have in them.
 _WORDS = {
   Kind.KERNEL: (b'kernel_details',),
-  Kind.MEMORY: (b'memcpy_details', b'memset_details'),
+  Kind.MEMORY: (b'memcpy_details', b'Memset_details', b'memset_details'),
   Kind.HOST: (b'hlo_op', b'ExecutorState::Process'),
 }
 
@@ -289,7 +291,7 @@ def _find(plane: Plane, roles: dict[int, str], stats: Any, found: _Found | None 
       told['correlation'] = number(stat)
     elif role == 'theoretical_occupancy_pct':
       told['occupancy_pct'] = stat.double_value or float(number(stat))
-    elif role in ('memcpy_details', 'memset_details'):
+    elif role in _MEMORY:
       told['is_memory'] = True
     else:
       told[_FIELDS.get(role, role)] = plane.text(stat)

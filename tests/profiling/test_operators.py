@@ -74,6 +74,10 @@ def test_operators_that_tensor_cores_could_do(op_name, op_type, eligible):
 def test_annotations():
   told = details.annotation('Adam/add:AddV2')
   assert (told.op_name, told.op_type) == ('Adam/add', 'AddV2')
+  note = 'XlaModule:#hlo_module=jit_f,program_id=7#::Thunk:#name=jit(f)/while/body/transpose'
+  told = details.annotation(f'{note}[permutation=(1, 0)],hlo_op=custom-call.49#')
+  assert told.op_name == 'jit(f)/while/body/transpose[permutation=(1, 0)]'
+  assert (told.hlo_op, told.hlo_module, told.program_id) == ('custom-call.49', 'jit_f', '7')
   # A name with a hyphen keeps its type, as in the tables of the time.
   name = 'model/conv2d_6/BiasAdd-0-1-TransposeNCHWToNHWC-LayoutOptimizer:Transpose'
   assert details.annotation(name).op_name == name

@@ -85,13 +85,15 @@ def test_derived_lines_are_not_counted_and_copies_are_no_kernels(tmp_path):
     '/device:GPU:0': [
       Line(COMPUTE, [tf_kernel('a:A')]),
       Line('Stream #14(MemcpyH2D)', [Event('MemcpyH2D', 0, 7, {'memcpy_details': 'size:4'})]),
+      Line('Stream #15', [Event('Memset', 0, 7, {'Memset_details': 'size:4'})]),
+      Line('Stream #16', [Event('MemoryAlloc', 0, 0, {'memalloc_details': 'size:4'})]),
       Line('TensorFlow Ops', [Event('a:A', 0, 1000)]),
       Line('XLA Ops', [Event('fusion', 0, 1000, {'kernel_details': 'regs:1'})]),
     ]
   })  # fmt: skip
   assert len(kernels_of(path)) == 1
   both = list(XPlaneReader(path).activities(frozenset({Kind.KERNEL, Kind.MEMORY})))
-  assert [a.kind for a in both] == [Kind.KERNEL, Kind.MEMORY]
+  assert [a.kind for a in both] == [Kind.KERNEL, Kind.MEMORY, Kind.MEMORY]
 
 
 def test_what_lasted_no_time_counts(tmp_path):
