@@ -3,10 +3,12 @@
 
   python scripts/measure_layers.py --networks=lenet,resnet18 --output_dir=layers
   python scripts/measure_layers.py --networks=all --batch_sizes=1,4 --device=cuda --idle_sec=20
+  python scripts/measure_layers.py --networks=vgg19 --shapes_only --output_dir=vgg19
   python scripts/measure_layers.py --networks=my_models:make_net --input_shape=3,64,64
 
 Writes layers.csv (a row a layer of each network), networks.csv (whole networks beside the sums of
-their layers) and measured.jsonl, from which an interrupted run goes on. Power is empty, and its
+their layers), study/ (the same with the columns of the edge study) and measured.jsonl, from which an
+interrupted run goes on. Power is empty, and its
 source 'none', where no counter, NVML or RAPL tells it. Exit codes: 0, 1 failed, 2 a wrong command.
 """
 
@@ -15,6 +17,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -40,18 +43,38 @@ def main() -> int:
 
 
 def _measure(given: argparse.Namespace) -> None:
-  from algorithmic_efficiency.layer_power.measuring import Asked, Measurement, load_runner
+  from algorithmic_efficiency.layer_power.measuring import (
+    Asked,
+    Measurement,
+    load_runner,
+    write_shapes,
+  )
   from algorithmic_efficiency.layer_power.meter import Meter
   from algorithmic_efficiency.telemetry.sample import Telemetry
 
   networks = list(NETWORKS) if given.networks == 'all' else given.networks.split(',')
   asked = [Asked(n, b, given.input_shape) for n in networks for b in given.batch_sizes]
   runner = load_runner(given.framework, given.device)
+  if given.shapes_only:
+    _show(write_shapes(given.output_dir, runner, asked))
+    print(f'written to {given.output_dir / "layers.csv"}, for predict_layers.py')
+    return
   meter = Meter(Telemetry(), given.idle_sec, given.repeats, given.min_sec)
   print(f'{given.framework} on {runner.kind}, power by {meter.source}', flush=True)
   measurement = Measurement(given.output_dir, runner, meter, _Progress().tell)
   measurement.run(asked, given.repeats_in_network)
   print(f'written to {given.output_dir / "layers.csv"} and networks.csv')
+
+
+def _show(networks: list[dict[str, Any]]) -> None:
+  """What is known of networks without running them."""
+  for network in networks:
+    kinds = ', '.join(f'{count} {kind}' for kind, count in network['layers'].items())
+    others = ', '.join(f'{name} {count}' for name, count in network['others'].items())
+    print(
+      f'{network["network"]}, batch {network["batch_size"]}: {network["parameters"]:,} parameters, '
+      f'{network["macs"] / 1e9:.3f} GMACs; {kinds}; no layers: {others or "none"}'
+    )
 
 
 class _Progress:
@@ -98,6 +121,9 @@ def _parse() -> argparse.Namespace:
   parser.add_argument('--repeats_in_network', type=int, default=10)
   parser.add_argument(
     '--min_sec', type=float, default=0.0, help='of a repeat; power sources need a second or two'
+  )
+  parser.add_argument(
+    '--shapes_only', action='store_true', help='run nothing: the layers of networks to predict'
   )
   parser.add_argument('--idle_sec', type=float, default=0.0, help='measure the idle power first')
   parser.add_argument('--output_dir', type=Path, default=Path('layers'))

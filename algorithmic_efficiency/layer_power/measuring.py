@@ -4,6 +4,7 @@
 where it was; the tables are made of it at the end.
 """
 
+import collections
 import importlib
 import json
 import statistics
@@ -13,8 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from algorithmic_efficiency.errors import MeasurementError, UsageError
-from algorithmic_efficiency.layer_power.columns import NAMES
-from algorithmic_efficiency.layer_power.layers import Layer, Traced, write_table
+from algorithmic_efficiency.layer_power.columns import (
+  CONV,
+  DENSE,
+  NAMES,
+  POOLING,
+  STUDY_FEATURES,
+)
+from algorithmic_efficiency.layer_power.layers import Layer, Traced, study_row, write_table
 from algorithmic_efficiency.layer_power.meter import Measured, Meter
 from algorithmic_efficiency.layer_power.zoo import NETWORKS, family
 from algorithmic_efficiency.records.appended_file import AppendedFile, end_last_line, to_line
@@ -27,6 +34,8 @@ NETWORK_NAMES = ('network', 'family', 'framework', 'device', 'batch_size', 'para
                  'energy_mj', 'sum_energy_mj', 'power_source', 'others')  # fmt: skip
 _MEASURED = ('runtime', 'runtime_std', 'power', 'power_std', 'power_above_idle', 'power_source')
 _MS = 1e3
+_MICROWATTS = 1e6
+_STUDY_NAMES = {CONV: 'convolutional', POOLING: 'pooling', DENSE: 'dense'}
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,50 @@ def load_runner(framework: str, device: str) -> Any:
       f'pip install "algorithmic-efficiency[{framework},networks]".'
     ) from error
   return module.Runner(device)
+
+
+def write_shapes(folder: Path, runner: Any, asked: Sequence[Asked]) -> list[dict[str, Any]]:
+  """layers.csv of networks that are not run: shapes, MACs and bytes alone.
+
+  Returns what is known of each network: parameters, MACs, layers, and what is none.
+  """
+  rows: list[dict[str, Any]] = []
+  networks: list[dict[str, Any]] = []
+  for a in asked:
+    found = runner.trace(a.network, a.shape)
+    where = {'network': a.network, 'family': family(a.network), 'framework': runner.name}
+    rows += [{**where, 'layer': p.name, **p.layer.row()} for p in found.layers]
+    networks.append({
+      'network': a.network,
+      'batch_size': a.batch_size,
+      'parameters': runner.num_parameters(a.network),
+      'macs': found.macs,
+      'layers': dict(collections.Counter(p.layer.layer_type for p in found.layers)),
+      'others': dict(found.others),
+    })  # fmt: skip
+  folder.mkdir(parents=True, exist_ok=True)
+  write_table(folder / LAYERS, rows, LAYER_NAMES)
+  return networks
+
+
+def write_study_tables(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
+  """<network>/convolutional.csv, pooling.csv and dense.csv with the edge study's columns.
+
+  Its power is in microwatts, and it includes the idle device's.
+  """
+  tables: dict[tuple[str, str], list[dict[str, Any]]] = {}
+  for row in rows:
+    kind = row['layer_type']
+    if kind in STUDY_FEATURES and row['runtime'] is not None:
+      power = None if row['power'] is None else row['power'] * _MICROWATTS
+      told = {'power': power, 'runtime': row['runtime'], 'layer_name': row['layer']}
+      features = study_row(Layer.of_row(row))
+      tables.setdefault((row['network'], kind), []).append({**features, **told})
+  for (network, kind), own in tables.items():
+    target = folder / network.replace(':', '.')
+    target.mkdir(parents=True, exist_ok=True)
+    names = (*STUDY_FEATURES[kind], 'power', 'runtime', 'layer_name')
+    write_table(target / f'{_STUDY_NAMES[kind]}.csv', own, names)
 
 
 class Measurement:
@@ -131,6 +184,7 @@ class Measurement:
       networks.append(self._network_row(asked, found, own))
     write_table(self._folder / LAYERS, rows, LAYER_NAMES)
     write_table(self._folder / NETWORK_TABLE, networks, NETWORK_NAMES)
+    write_study_tables(self._folder / 'study', rows)
 
   def _row(self, asked: Asked, placed: Any) -> dict[str, Any]:
     measured = self._alone[placed.layer]['measured'] or {}

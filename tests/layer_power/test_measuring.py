@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from algorithmic_efficiency.layer_power.columns import STUDY_FEATURES
 from algorithmic_efficiency.layer_power.meter import Meter
 from algorithmic_efficiency.telemetry.devices import Device
 from tests import scripts_in_process
@@ -114,6 +115,9 @@ def test_lenet_by_the_command_and_again(tmp_path):
   assert (network['parameters'], network['num_distinct']) == ('61706', '11')
   lines = (tmp_path / 'measured.jsonl').read_text().splitlines()
   assert [json.loads(line)['kind'] for line in lines].count('alone') == 11
+  study = table(tmp_path / 'study' / 'lenet' / 'convolutional.csv')
+  assert list(study[0])[:13] == list(STUDY_FEATURES['conv'])
+  assert [row['kernel_0'] for row in study] == ['5', '5']
   # A kill within the last line: that one is measured again, nothing else.
   (tmp_path / 'measured.jsonl').write_text('\n'.join(lines)[:-9])
   assert run(*command).returncode == 0
@@ -144,3 +148,14 @@ def test_wrong_commands(tmp_path, arguments, says):
   done = run(*arguments, f'--output_dir={tmp_path / "out"}')
   assert done.returncode == 2
   assert says in done.stderr.splitlines()[-1]
+
+
+def test_shapes_alone_take_no_run(tmp_path):
+  pytest.importorskip('torch')
+  done = run('--networks=lenet', '--shapes_only', '--batch_sizes=1,4', f'--output_dir={tmp_path}')
+  assert done.returncode == 0, done.stderr
+  assert 'lenet, batch 4: 61,706 parameters, 0.002 GMACs; 2 conv' in done.stdout
+  rows = table(tmp_path / 'layers.csv')
+  assert len(rows) == 22
+  assert {row['runtime'] for row in rows} == {''}
+  assert not (tmp_path / 'measured.jsonl').exists()
