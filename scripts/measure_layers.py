@@ -7,9 +7,9 @@
   python scripts/measure_layers.py --networks=my_models:make_net --input_shape=3,64,64
 
 Writes layers.csv (a row a layer of each network), networks.csv (whole networks beside the sums of
-their layers), study/ (the same with the columns of the edge study) and measured.jsonl, from which an
-interrupted run goes on. Power is empty, and its
-source 'none', where no counter, NVML or RAPL tells it. Exit codes: 0, 1 failed, 2 a wrong command.
+their layers), study/ (the same with the columns of the edge study) and measured.jsonl, from which
+an interrupted run goes on. Power is empty, and its source 'none', where no counter, NVML or RAPL
+tells it. Exit codes: 0, 1 failed, 2 a wrong command.
 """
 
 import argparse
