@@ -6,17 +6,14 @@ log scale, give the intervals.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import nnls
 
 from algorithmic_efficiency.layer_power import descriptors, physics
 from algorithmic_efficiency.layer_power.fitted import Learner
+from algorithmic_efficiency.layer_power.frames import Frame
 from algorithmic_efficiency.layer_power.tables import configurations
-
-if TYPE_CHECKING:
-  import pandas as pd
 
 RUNTIME, POWER = 'runtime', 'power'
 INNER_FOLDS = 4
@@ -40,7 +37,10 @@ USES: dict[str, tuple[tuple[str, str], ...]] = {
     ('process', DIRECT),
   ),
 }
-PHYSICS, AVERAGE, STACK, CHOSEN = 'physics', 'average', 'stack', 'chosen'
+PHYSICS, AVERAGE, CHOSEN = 'physics', 'average', 'chosen'
+# With few configurations the best of several is the best by chance, and an average of all hardly
+# worse than it; so one learner is taken only if its error is less than this share of the average's.
+CLEARLY_BETTER = 0.9
 
 
 class Base(NamedTuple):
@@ -50,7 +50,7 @@ class Base(NamedTuple):
   power: physics.LimitedPower | None
   ops: tuple[str, ...]
 
-  def log_and_columns(self, rows: 'pd.DataFrame') -> tuple[np.ndarray, np.ndarray]:
+  def log_and_columns(self, rows: Frame) -> tuple[np.ndarray, np.ndarray]:
     """(logarithm of what physics says, the columns that learners see)."""
     _, x = descriptors.describe(rows, self.ops)
     q = descriptors.quantities(rows)
@@ -68,7 +68,7 @@ class Candidates(NamedTuple):
   base: Base
   learners: dict[str, Learner]
 
-  def log_predictions(self, rows: 'pd.DataFrame') -> dict[str, np.ndarray]:
+  def log_predictions(self, rows: Frame) -> dict[str, np.ndarray]:
     """Of physics and of each learner, by 'name, use'."""
     base, x = self.base.log_and_columns(rows)
     found = {PHYSICS: base}
@@ -93,9 +93,7 @@ class Choice(NamedTuple):
   residuals: np.ndarray
 
 
-def fit_candidates(
-  rows: 'pd.DataFrame', target: str, labels: Sequence[str] | None = None
-) -> Candidates:
+def fit_candidates(rows: Frame, target: str, labels: Sequence[str] | None = None) -> Candidates:
   """Fits physics and the learners (or those of the labels) to the rows."""
   from algorithmic_efficiency.layer_power import learners  # scikit-learn is slow to import
 
@@ -116,7 +114,7 @@ def fit_candidates(
   return Candidates(base, fitted)
 
 
-def choose(rows: 'pd.DataFrame', target: str) -> Choice:
+def choose(rows: Frame, target: str) -> Choice:
   """Chooses by an inner cross-validation of the rows; with too few configurations, physics."""
   groups = configurations(rows)
   values = np.log(rows[target].to_numpy(float))
@@ -131,10 +129,11 @@ def choose(rows: 'pd.DataFrame', target: str) -> Choice:
   mixtures = {label: {label: 1.0} for label in found}
   learned = [label for label in found if label != PHYSICS]
   mixtures[AVERAGE] = dict.fromkeys(learned, 1 / len(learned))
-  mixtures[STACK] = _stacked(found, values)
   said = {name: mix(found, weights) for name, weights in mixtures.items()}
   scores = {name: _rmspe(values, log) for name, log in said.items()}
   best = min(scores, key=lambda name: scores[name])
+  if scores[best] > CLEARLY_BETTER * scores[AVERAGE]:
+    best = AVERAGE
   return Choice(best, mixtures[best], scores, np.sort(values - said[best]))
 
 
@@ -153,18 +152,6 @@ def grouped_folds(
   fold_of[order] = np.arange(len(names)) % count
   fold = fold_of[np.searchsorted(names, groups)]
   return [(np.flatnonzero(fold != n), np.flatnonzero(fold == n)) for n in range(count)]
-
-
-def _stacked(found: dict[str, np.ndarray], values: np.ndarray) -> dict[str, float]:
-  """Weights not below 0 with the sum 1 that come nearest to the measured logarithms."""
-  labels = list(found)
-  errors = np.stack([found[label] - values for label in labels], axis=1)
-  # A heavy last row makes the sum 1.
-  heavy = 1e3 * max(1.0, float(np.linalg.norm(errors)))
-  matrix = np.vstack([errors, np.full((1, len(labels)), heavy)])
-  weights, _ = nnls(matrix, np.append(np.zeros(len(values)), heavy))
-  weights /= weights.sum()
-  return {label: float(w) for label, w in zip(labels, weights, strict=True) if w > 1e-3}
 
 
 def _rmspe(log_values: np.ndarray, log_said: np.ndarray) -> float:

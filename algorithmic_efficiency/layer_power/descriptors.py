@@ -1,19 +1,17 @@
 """This file computes from a layer's configuration what decides its cost on any device.
 
 Nothing of a certain device is in it: tiles of 64 and 128, blocks of 32 of the reduction, lanes of
-32 and alignments of 4, 8 and 32 channels are those that GPU libraries of every make choose among; which
-of them matter is left to the fit.
+32 and alignments of 4, 8 and 32 channels are those that GPU libraries choose among; which of them
+matter is left to the fit.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from algorithmic_efficiency.layer_power import columns
-
-if TYPE_CHECKING:
-  import pandas as pd
+from algorithmic_efficiency.layer_power.frames import Frame
 
 _BYTES = {'float64': 8, 'float32': 4, 'float16': 2, 'bfloat16': 2, 'int8': 1}
 _TILES = (64, 128)
@@ -25,7 +23,8 @@ _ALIGNMENTS = (4, 8, 32)
 class Quantities(NamedTuple):
   """Of each layer: multiplications, bytes moved, and its matrix product of rows x columns x depth.
 
-  There is a product for each group of channels; a layer without multiplications has depth 0.
+  There is a product for each group of channels; a layer without multiplications has depth 0. area
+  is that of an example's output.
   """
 
   macs: np.ndarray
@@ -37,9 +36,10 @@ class Quantities(NamedTuple):
   inputs: np.ndarray
   outputs: np.ndarray
   weights: np.ndarray
+  area: np.ndarray
 
 
-def quantities(rows: 'pd.DataFrame') -> Quantities:
+def quantities(rows: Frame) -> Quantities:
   """What follows from the sizes; of other types than conv and dense the table's own, if any."""
   size = {name: rows[name].to_numpy(float) for name in rows.columns if name in _NUMBERS}
   groups = size['groups']
@@ -47,7 +47,8 @@ def quantities(rows: 'pd.DataFrame') -> Quantities:
   window = size['kernel_0'] * size['kernel_1']
   batch = size['batch_size']
   per_group = size['output_size_0'] / groups
-  places = batch * size['output_size_1'] * size['output_size_2']
+  area = size['output_size_1'] * size['output_size_2']
+  places = batch * area
   depth = np.where(product, size['input_size_0'] / groups * window, 0.0)
   weights = np.where(product, size['output_size_0'] * depth, 0.0)
   inputs = batch * size['input_size_0'] * size['input_size_1'] * size['input_size_2']
@@ -58,10 +59,10 @@ def quantities(rows: 'pd.DataFrame') -> Quantities:
     if name in size:
       told = size[name]
       computed[:] = np.where(~product & np.isfinite(told), told, computed)
-  return Quantities(macs, moved, per_group, places, depth, groups, inputs, outputs, weights)
+  return Quantities(macs, moved, per_group, places, depth, groups, inputs, outputs, weights, area)
 
 
-def describe(rows: 'pd.DataFrame', ops: Sequence[str]) -> tuple[list[str], np.ndarray]:
+def describe(rows: Frame, ops: Sequence[str]) -> tuple[list[str], np.ndarray]:
   """(names, values [layers, names]): logarithms of sizes, flags, and which of the ops it is."""
   q = quantities(rows)
   size = {name: rows[name].to_numpy(float) for name in _NUMBERS if name in rows}
@@ -69,7 +70,7 @@ def describe(rows: 'pd.DataFrame', ops: Sequence[str]) -> tuple[list[str], np.nd
   window = size['kernel_0'] * size['kernel_1']
   stride = size['stride_0'] * size['stride_1']
   in_group = size['input_size_0'] / q.groups
-  found = {
+  found: dict[str, np.ndarray] = {
     'inputs': _log(q.inputs), 'outputs': _log(q.outputs), 'weights': _log(q.weights),
     'input_channels': _log(size['input_size_0']), 'output_channels': _log(size['output_size_0']),
     'input_area': _log(size['input_size_1'] * size['input_size_2']),
@@ -90,7 +91,7 @@ def describe(rows: 'pd.DataFrame', ops: Sequence[str]) -> tuple[list[str], np.nd
   blocks = np.ceil(q.depth / _REDUCTION_BLOCK) * _REDUCTION_BLOCK
   found['padding_of_depth'] = _log(blocks / np.maximum(q.depth, 1))
   for name, channels in (('input_alignment', in_group), ('output_alignment', q.rows)):
-    found[name] = sum((channels % n == 0).astype(float) for n in _ALIGNMENTS)
+    found[name] = np.sum([channels % n == 0 for n in _ALIGNMENTS], axis=0).astype(float)
   found['grouped'] = (q.groups > 1).astype(float)
   found['pointwise'] = ((window == 1) & product).astype(float)
   found['dense_3x3'] = ((window == 9) & (stride == 1) & product).astype(float)

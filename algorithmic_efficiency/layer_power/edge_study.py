@@ -317,11 +317,17 @@ def _configuration(layer: edge_raw.EngineLayer) -> dict[str, Any]:
   weights = outputs[0] * inputs[0] // groups * math.prod(window)
   weights = 0 if kind == columns.POOLING else weights
   moved = batch * (math.prod(inputs) + math.prod(outputs)) + weights
-  values = (kind, str(layer.told.get('ParameterType', '')), dtype, batch, *inputs, *outputs,
+  values = (kind, _op(layer, kind), dtype, batch, *inputs, *outputs,
             *window, *(before + after for before, after in pads), *_pair(layer, 'Stride'),
             groups)  # fmt: skip
   row = dict(zip((c.name for c in columns.CONFIGURATION), values, strict=True))
   return {**row, 'macs': batch * math.prod(outputs[1:]) * weights, 'bytes_moved': moved * size}
+
+
+def _op(layer: edge_raw.EngineLayer, kind: str) -> str:
+  if kind == columns.POOLING:
+    return 'MaxPool2d' if layer.told.get('PoolingType') == 'MAX' else 'AvgPool2d'
+  return 'Conv2d' if kind == columns.CONV else 'Linear'
 
 
 def _write(path: Path, names: Sequence[str], rows: Any) -> Path:

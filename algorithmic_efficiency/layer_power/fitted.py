@@ -4,7 +4,7 @@ Nothing that is saved is code, so loading a model runs none. A live model predic
 arrays: what is saved and loaded predicts the same to the last digit.
 """
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from scipy.spatial.distance import cdist
@@ -13,7 +13,7 @@ from scipy.spatial.distance import cdist
 class Learner(Protocol):
   """Something fitted: predicts a logarithm from descriptors."""
 
-  KIND: str
+  KIND: ClassVar[str]
 
   def predict(self, x: np.ndarray) -> np.ndarray:
     """One number for each row of x."""
@@ -39,7 +39,7 @@ class Scaled(NamedTuple):
 class Trees:
   """Regression trees, one after another in flat arrays; predictions are summed or averaged."""
 
-  KIND = 'trees'
+  KIND: ClassVar[str] = 'trees'
 
   def __init__(self, **arrays: np.ndarray) -> None:
     self._arrays = {k: np.asarray(v) for k, v in arrays.items()}
@@ -83,7 +83,7 @@ class Trees:
 class Process:
   """The mean of a Gaussian process with a Matérn kernel of 3/2."""
 
-  KIND = 'process'
+  KIND: ClassVar[str] = 'process'
 
   def __init__(self, **arrays: np.ndarray) -> None:
     self._arrays = {k: np.asarray(v) for k, v in arrays.items()}
@@ -105,7 +105,7 @@ class Process:
 class Quadratic:
   """A linear model of the standardised columns, their squares and their products."""
 
-  KIND = 'quadratic'
+  KIND: ClassVar[str] = 'quadratic'
 
   def __init__(self, **arrays: np.ndarray) -> None:
     self._arrays = {k: np.asarray(v) for k, v in arrays.items()}

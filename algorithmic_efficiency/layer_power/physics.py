@@ -19,7 +19,6 @@ from scipy.optimize import least_squares, nnls
 from algorithmic_efficiency.layer_power.descriptors import Quantities
 
 _TILES = (64, 128)
-LANES = 32
 _HIGHEST_QUANTILE = 0.99
 
 
@@ -73,13 +72,8 @@ def rates(q: Quantities, runtime_ms: np.ndarray) -> np.ndarray:
   return np.stack([np.ones(len(runtime_ms)), q.macs / runtime_ms, q.bytes_moved / runtime_ms], 1)
 
 
-def lanes(q: Quantities) -> np.ndarray:
-  """Elements that are read for each output, in whole groups of the 32 that run in step on a GPU."""
-  return q.outputs * np.ceil(np.maximum(q.inputs / q.outputs, 1) / LANES) * LANES
-
-
 def _work(q: Quantities) -> np.ndarray:
-  """[layers, terms]: a launch, bytes, multiplications (grouped apart), tiles, depth, lanes."""
+  """[layers, terms]: a launch, bytes, multiplications (grouped apart), tiles, depth, outputs."""
   alone = q.groups == 1
   terms = [np.ones(len(q.macs)), q.bytes_moved, q.macs * alone, q.macs * ~alone]
   for side in _TILES:
@@ -87,7 +81,8 @@ def _work(q: Quantities) -> np.ndarray:
     terms.append(padded * alone)
   terms.append(q.depth)  # a long sum that nothing can share among processors
   plain = q.depth == 0
-  terms += [q.outputs * plain, lanes(q) * plain]
+  # An output of a window, and one of a whole image, which is another kind of program.
+  terms += [q.outputs * (plain & (q.area > 1)), q.outputs * (plain & (q.area == 1))]
   return np.stack(terms, axis=1)
 
 

@@ -13,7 +13,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,10 +21,8 @@ from algorithmic_efficiency.errors import UsageError
 from algorithmic_efficiency.layer_power import choice, columns, descriptors
 from algorithmic_efficiency.layer_power.choice import POWER, RUNTIME, Base, Candidates
 from algorithmic_efficiency.layer_power.fitted import KINDS
+from algorithmic_efficiency.layer_power.frames import Frame
 from algorithmic_efficiency.layer_power.physics import LimitedPower, Roofline
-
-if TYPE_CHECKING:
-  import pandas as pd
 
 FORMAT = 1
 FEWEST_CONFIGURATIONS = 5
@@ -53,13 +51,13 @@ class Part(NamedTuple):
   residuals: np.ndarray
   ranges: np.ndarray
 
-  def predict(self, rows: 'pd.DataFrame') -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  def predict(self, rows: Frame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(value, lower end, upper end of the interval that 90 % should be in)."""
     log = choice.mix(self.candidates.log_predictions(rows), self.weights)
     low, high = interval(self.residuals)
     return np.exp(log), np.exp(log + low), np.exp(log + high)
 
-  def outside(self, rows: 'pd.DataFrame') -> np.ndarray:
+  def outside(self, rows: Frame) -> np.ndarray:
     """Whether a layer is smaller or larger than all that were measured, or of another op."""
     sizes = _sizes(rows)
     margin = np.log(_MARGIN)
@@ -82,7 +80,7 @@ class Network(NamedTuple):
     unpredicted: How many layers have no prediction, by type.
   """
 
-  layers: 'pd.DataFrame'
+  layers: Frame
   runtime_ms: float
   runtime_interval_ms: tuple[float, float]
   power_w: float
@@ -99,7 +97,7 @@ class Predictor:
     self.parts = parts
     self.notes = notes
 
-  def predict(self, rows: 'pd.DataFrame') -> 'pd.DataFrame':
+  def predict(self, rows: Frame) -> Frame:
     """The rows with predictions; NaN where the type of a layer was not measured."""
     rows = rows.reset_index(drop=True)
     ends = ('', '_low', '_high')
@@ -116,19 +114,19 @@ class Predictor:
         outside[where] |= part.outside(some)
     return rows.assign(**found, outside=outside)
 
-  def predict_network(self, rows: 'pd.DataFrame') -> Network:
+  def predict_network(self, rows: Frame) -> Network:
     """Runtime, power and energy of a network from its layers, one row for each time one runs."""
     layers = self.predict(rows)
     runtime = layers['predicted_runtime'].to_numpy()
     known = np.isfinite(runtime)
     unpredicted = Counter(layers['layer_type'].astype(str)[~known])
     total = float(runtime[known].sum())
-    ends = (float(np.nansum(layers[f'predicted_runtime_{e}'])) for e in ('low', 'high'))
+    low, high = (float(np.nansum(layers[f'predicted_runtime_{e}'])) for e in ('low', 'high'))
     # A layer with a time but no power makes the power of the whole unknown: no part is passed off
     # as all.
     joules = float((runtime[known] * layers['predicted_power'].to_numpy()[known]).sum() / 1000)
     power = joules / total * 1000 if total > 0 else float('nan')
-    return Network(layers, total, tuple(ends), power, joules, unpredicted)
+    return Network(layers, total, (low, high), power, joules, unpredicted)
 
   def save(self, path: Path) -> None:
     """Writes an .npz of arrays and one JSON text."""
@@ -156,7 +154,7 @@ class Predictor:
       np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
-def fit(rows: 'pd.DataFrame', device: str | None = None) -> Predictor:
+def fit(rows: Frame, device: str | None = None) -> Predictor:
   """Fits a predictor to measured layers of one device.
 
   Types with few configurations are left out and told in notes. Raises UsageError where none is
@@ -181,7 +179,7 @@ def fit(rows: 'pd.DataFrame', device: str | None = None) -> Predictor:
   return Predictor(device or devices[0], parts, notes)
 
 
-def parts_of(rows: 'pd.DataFrame', notes: list[str]) -> Iterable[tuple[str, str, 'pd.DataFrame']]:
+def parts_of(rows: Frame, notes: list[str]) -> Iterable[tuple[str, str, Frame]]:
   """(type, target, its rows) of all that can be fitted; what cannot is told in notes."""
   from algorithmic_efficiency.layer_power import tables
 
@@ -233,7 +231,7 @@ def interval(residuals: np.ndarray, share: float = INTERVAL) -> tuple[float, flo
   return min(float(low), 0.0), max(float(high), 0.0)
 
 
-def _sizes(rows: 'pd.DataFrame') -> np.ndarray:
+def _sizes(rows: Frame) -> np.ndarray:
   q = descriptors.quantities(rows)
   return np.log(np.maximum(np.stack([q.macs, q.bytes_moved], axis=1), 1.0))
 

@@ -8,29 +8,26 @@ scores take that as it is.
 
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from algorithmic_efficiency.layer_power import columns
-
-if TYPE_CHECKING:
-  import pandas as pd
+from algorithmic_efficiency.layer_power.frames import Frame
 
 SEED = 42
 _DEGREE, _ALPHAS, _FOLDS, _MOST_STEPS = 3, 100, 5, 2000
 
-Predict = Callable[['pd.DataFrame'], np.ndarray]
+Predict = Callable[[Frame], np.ndarray]
 
 
-def fit_mean(rows: 'pd.DataFrame', target: str) -> Predict:
+def fit_mean(rows: Frame, target: str) -> Predict:
   """The mean of what was measured."""
   mean = float(rows[target].mean())
   return lambda new: np.full(len(new), mean)
 
 
-def fit_lasso(rows: 'pd.DataFrame', target: str) -> Predict:
-  """The study's Lasso with 100 penalties and 2,000 steps, a fifth of its own, which took minutes."""
+def fit_lasso(rows: Frame, target: str) -> Predict:
+  """The study's Lasso with 100 penalties and 2,000 steps: a fifth of its own, to be quick."""
   from sklearn.exceptions import ConvergenceWarning
   from sklearn.linear_model import LassoCV
   from sklearn.pipeline import make_pipeline
@@ -55,7 +52,7 @@ def fit_lasso(rows: 'pd.DataFrame', target: str) -> Predict:
   return lambda new: model.predict(study_features(new))
 
 
-def study_features(rows: 'pd.DataFrame') -> np.ndarray:
+def study_features(rows: Frame) -> np.ndarray:
   """[layers, features]: the study's, then its special products."""
   kind = str(rows['layer_type'].iloc[0])
   sides = [

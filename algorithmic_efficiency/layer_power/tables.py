@@ -15,6 +15,7 @@ import pandas as pd
 
 from algorithmic_efficiency.errors import UsageError
 from algorithmic_efficiency.layer_power import columns
+from algorithmic_efficiency.layer_power.frames import Frame
 
 CONFIGURATION = [c.name for c in columns.CONFIGURATION]
 SIZES = [name for name in CONFIGURATION if name not in ('layer_type', 'op', 'dtype')]
@@ -25,15 +26,22 @@ _OPERATORS = {
   'runtime_ms': 'runtime', 'runtime_std_ms': 'runtime_std', 'power_W': 'power',
   'power_std_W': 'power_std',
 }  # fmt: skip
-_TYPES = (('Conv', columns.CONV), ('Pool', columns.POOLING), ('Linear', columns.DENSE),
-          ('Norm', columns.NORMALISATION), ('Attention', columns.ATTENTION), ('LU', columns.ACTIVATION),
-          ('Sigmoid', columns.ACTIVATION), ('swish', columns.ACTIVATION))  # fmt: skip
+_TYPES = {
+  'Conv': columns.CONV,
+  'Pool': columns.POOLING,
+  'Linear': columns.DENSE,
+  'Norm': columns.NORMALISATION,
+  'Attention': columns.ATTENTION,
+  'LU': columns.ACTIVATION,
+  'Sigmoid': columns.ACTIVATION,
+  'swish': columns.ACTIVATION,
+}
 
 
 class Table(NamedTuple):
   """Rows with the columns of columns.py, and what was left out and why."""
 
-  rows: pd.DataFrame
+  rows: Frame
   refused: tuple[str, ...]
   unknown_types: Counter[str]
 
@@ -48,7 +56,7 @@ def read(path: Path, measured: bool = True) -> Table:
   Raises UsageError where columns are missing or no row is left.
   """
   try:
-    raw = pd.read_csv(path, encoding='utf-8', keep_default_na=True, low_memory=False)
+    raw: Frame = pd.read_csv(path, encoding='utf-8', keep_default_na=True, low_memory=False)
   except OSError as error:
     raise UsageError(f'{str(path)!r} cannot be read ({error.strerror}).') from error
   except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
@@ -67,7 +75,7 @@ def read(path: Path, measured: bool = True) -> Table:
 def read_all(paths: Sequence[Path]) -> Table:
   """Several tables of one device joined. Raises UsageError where the devices differ."""
   tables = [read(path) for path in paths]
-  joined = pd.concat([t.rows for t in tables], ignore_index=True)
+  joined: Frame = pd.concat([t.rows for t in tables], ignore_index=True)
   devices = sorted(set(joined['device'].astype(str)))
   if len(devices) > 1:
     raise UsageError(
@@ -80,12 +88,12 @@ def read_all(paths: Sequence[Path]) -> Table:
   return Table(joined, tuple(why for t in tables for why in t.refused), unknown)
 
 
-def check(rows: pd.DataFrame, measured: bool, name: str = 'the table') -> Table:
+def check(given_rows: Frame, measured: bool, name: str = 'the table') -> Table:
   """Leaves out rows with sizes, times or powers that cannot be; raises UsageError if none stays.
 
   An empty power is one that was not measured, which is no fault.
   """
-  rows = rows.copy()
+  rows: Frame = given_rows.copy()
   for column in ('network', 'layer', 'device'):
     if column not in rows:
       rows[column] = ''
@@ -96,7 +104,8 @@ def check(rows: pd.DataFrame, measured: bool, name: str = 'the table') -> Table:
   faults: dict[int, str] = {}
   for column in checked:
     given = rows[column]
-    numbers = pd.to_numeric(given, errors='coerce').to_numpy(float)
+    converted: Frame = pd.to_numeric(given, errors='coerce')
+    numbers = converted.to_numpy(float)
     wrong = ~np.isfinite(numbers)
     if column == 'power':
       wrong &= given.notna().to_numpy()
@@ -117,7 +126,7 @@ def check(rows: pd.DataFrame, measured: bool, name: str = 'the table') -> Table:
   return Table(kept, refused, unknown)
 
 
-def configurations(rows: pd.DataFrame) -> np.ndarray:
+def configurations(rows: Frame) -> np.ndarray:
   """A number for each row that rows of one configuration share; the device is not part of it.
 
   Folds made of these numbers cannot have a configuration on both sides.
@@ -125,10 +134,11 @@ def configurations(rows: pd.DataFrame) -> np.ndarray:
   return rows.groupby(CONFIGURATION, dropna=False, sort=False).ngroup().to_numpy()
 
 
-def _of_operators(raw: pd.DataFrame) -> pd.DataFrame:
+def _of_operators(raw: Frame) -> Frame:
   rows = raw.rename(columns=_OPERATORS)
   rows['layer_type'] = [
-    next((kind for part, kind in _TYPES if part in str(op)), columns.OTHER) for op in rows['op']
+    next((kind for part, kind in _TYPES.items() if part in str(op)), columns.OTHER)
+    for op in rows['op']
   ]
   if 'dtype' not in rows:
     rows['dtype'] = 'float32'  # what these frameworks take when nothing is said

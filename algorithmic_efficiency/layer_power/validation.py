@@ -12,15 +12,13 @@ fits (choice.py), so no row is scored by something chosen with its help.
 """
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from algorithmic_efficiency.errors import UsageError
 from algorithmic_efficiency.layer_power import choice, predictor, study_models, tables
-
-if TYPE_CHECKING:
-  import pandas as pd
+from algorithmic_efficiency.layer_power.frames import Frame
 
 BY_SHAPE, BY_FAMILY, RANDOM, STUDY = 'by_shape', 'by_family', 'random', 'study_holdout'
 LEAKY = (RANDOM, STUDY)
@@ -83,7 +81,7 @@ def family(network: str) -> str:
   return found[0] if found else ''
 
 
-def folds_of(rows: 'pd.DataFrame', split: str, seed: int = 0, count: int = 5) -> Folds:
+def folds_of(rows: Frame, split: str, seed: int = 0, count: int = 5) -> Folds:
   """(rows to fit, rows to score) of each fold. Raises UsageError where the split has none."""
   everything = np.arange(len(rows))
   if split == BY_SHAPE:
@@ -105,9 +103,7 @@ def folds_of(rows: 'pd.DataFrame', split: str, seed: int = 0, count: int = 5) ->
   return [(np.flatnonzero(families != n), np.flatnonzero(families == n)) for n in names]
 
 
-def score(
-  rows: 'pd.DataFrame', target: str, split: str, seed: int = 0, lasso: bool = True
-) -> list[Score]:
+def score(rows: Frame, target: str, split: str, seed: int = 0, lasso: bool = True) -> list[Score]:
   """Scores of all models at one type of layers; empty where the rows allow no such split.
 
   Args:
@@ -152,7 +148,7 @@ def score(
   return shown
 
 
-def repeat_floor(rows: 'pd.DataFrame', target: str) -> Metrics | None:
+def repeat_floor(rows: Frame, target: str) -> Metrics | None:
   """How well a row is told by the mean of the other rows of its configuration; None without any.
 
   No predictor that sees only the configuration can do better than that.
@@ -168,7 +164,7 @@ def repeat_floor(rows: 'pd.DataFrame', target: str) -> Metrics | None:
   return metrics(values.to_numpy(float), others.to_numpy(float))
 
 
-def noise_floor(first: 'pd.DataFrame', second: 'pd.DataFrame', target: str) -> Metrics | None:
+def noise_floor(first: Frame, second: Frame, target: str) -> Metrics | None:
   """How well one pass of measuring tells another: rows of one network, layer and configuration."""
   keys = ['device', 'network', 'layer', *tables.CONFIGURATION]
   pair = []
@@ -184,7 +180,7 @@ def noise_floor(first: 'pd.DataFrame', second: 'pd.DataFrame', target: str) -> M
 
 
 def _predict_fold(
-  inner: 'pd.DataFrame', outer: 'pd.DataFrame', target: str, lasso: bool
+  inner: Frame, outer: Frame, target: str, lasso: bool
 ) -> tuple[dict[str, np.ndarray], tuple[float, float], str]:
   """(predictions by model, log interval of the chosen one, what was chosen)."""
   picked = choice.choose(inner, target)
