@@ -201,7 +201,7 @@ def parts_of(rows: Frame, notes: list[str]) -> Iterable[tuple[str, str, Frame]]:
 def load(path: Path) -> Predictor:
   """Reads a saved predictor; runs no code of it. Raises UsageError where it is none."""
   try:
-    with np.load(path, allow_pickle=False) as file:
+    with path.open('rb') as opened, np.load(opened, allow_pickle=False) as file:
       arrays = {name: file[name] for name in file.files}
     settings = json.loads(arrays[_SETTINGS].tobytes())
     if settings['format'] != FORMAT:

@@ -1,4 +1,4 @@
-"""Tests of raw data of an edge study, made by hand in its format, and of the study's own fixtures."""
+"""Tests of raw data of an edge study, made by hand in its format, and the study's own."""
 
 import csv
 import json
@@ -61,7 +61,9 @@ def test_means_are_those_of_a_plain_loop():
   ended, runtime = chance.integers(0, 100_000, 300), chance.uniform(0.01, 3, 300)
   found = edge_study.mean_power(times, np.concatenate([[0], np.cumsum(power)]), ended, runtime)
   for end, duration, mean in zip(ended, runtime, found, strict=True):
-    inside = [p for t, p in zip(times, power, strict=True) if end - round(1000 * duration) <= t < end]
+    inside = [
+      p for t, p in zip(times, power, strict=True) if end - round(1000 * duration) <= t < end
+    ]
     assert np.isnan(mean) if not inside else mean == pytest.approx(np.mean(inside))
 
 
