@@ -19,6 +19,7 @@ import made_study
 import matplotlib.pyplot as plt
 import pandas as pd
 import style
+from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from algorithmic_efficiency.errors import UsageError
 from algorithmic_efficiency.layer_power import columns, dataset
@@ -113,6 +114,10 @@ def draw_targets(found: dict[str, dataset.Dataset], path: Path) -> None:
   panels[0].legend()
   panels[1].set(xlabel='runtime, ms', ylabel='layers with less, %')
   panels[2].set(xlabel='power above idle, W', ylabel='layers with less, %')
+  for axis in (panels[0].xaxis, panels[0].yaxis, panels[1].xaxis, panels[2].xaxis):
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FormatStrFormatter('%g'))
+    axis.set_minor_formatter(NullFormatter())
   figure.tight_layout()
   style.save(figure, path)
 
@@ -131,6 +136,7 @@ def draw_features(kind: str, data: dataset.Dataset, path: Path) -> None:
                     rotation=45, fontsize=7)  # fmt: skip
     axes.set_title(name, fontsize=9)
     axes.grid(axis='x', visible=False)
+    axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
   for axes in list(panels.flat)[len(names) :]:
     axes.set_visible(False)
   figure.supylabel('layers', fontsize=9)
