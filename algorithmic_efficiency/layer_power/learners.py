@@ -1,6 +1,6 @@
 """This file fits learners with scikit-learn. Their settings are fixed: nothing is tuned to a table.
 
-They were set once, by what is usual for a few hundred rows; which learner is taken is chosen by
+They were set once, for a few hundred rows, on a table of one GPU; which learner is taken is chosen by
 cross-validation within the rows given (choice.py).
 """
 

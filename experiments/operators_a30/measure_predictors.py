@@ -39,7 +39,7 @@ def main() -> None:
   what = parser.add_mutually_exclusive_group(required=True)
   what.add_argument('--table', type=Path)
   what.add_argument('--smoke', action='store_true')
-  parser.add_argument('--seeds', type=int, default=3, help='ways to cut the folds')
+  parser.add_argument('--seeds', type=int, default=2, help='ways to cut the folds')
   parser.add_argument('--jobs', type=int, default=2)
   parser.add_argument('--output', type=Path, default=HERE / 'results.csv')
   given = parser.parse_args()
