@@ -1,7 +1,7 @@
-"""This file fits learners with scikit-learn. Their settings are fixed: nothing is tuned to a table.
+"""This file fits learners with scikit-learn. Their settings are fixed: no fit tunes them.
 
-They were set once, for a few hundred rows, on a table of one GPU; which learner is taken is chosen by
-cross-validation within the rows given (choice.py).
+They were set once, for a few hundred rows and on a table of one GPU; which learner is taken is
+chosen by cross-validation within the rows given (choice.py).
 """
 
 import warnings
