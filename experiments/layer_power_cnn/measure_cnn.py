@@ -23,12 +23,13 @@ import pandas as pd
 
 from algorithmic_efficiency.errors import UsageError
 from algorithmic_efficiency.layer_power import predictor, validation
-from algorithmic_efficiency.layer_power.columns import CONFIGURATION
+from algorithmic_efficiency.layer_power.columns import CONFIGURATION, CONV, DENSE, POOLING
 
 NETWORKS = ['lenet', 'alexnet', 'vgg11', 'googlenet', 'resnet18', 'resnet34', 'resnet50',
             'resnext50_32x4d', 'mobilenet_v2', 'mobilenet_v3_small', 'mobilenet_v3_large',
             'convnext_tiny']  # fmt: skip
 SMOKE = ['lenet', 'resnet18']
+SCORED = (CONV, POOLING, DENSE)  # each fold of a score chooses anew, which takes a while
 LAYERS = ['network', 'family', 'layer', 'device', *(c.name for c in CONFIGURATION), 'macs',
           'bytes_moved', 'runtime', 'runtime_std', 'runtime_second', 'runtime_in_network', 'power',
           'power_above_idle', 'power_source']  # fmt: skip
@@ -86,7 +87,7 @@ def errors(layers: pd.DataFrame) -> pd.DataFrame:
   """RMSPE and share within 10 % by type of layer and split, and of one pass by the other."""
   distinct = layers.drop_duplicates([c.name for c in CONFIGURATION])
   rows = []
-  for kind, some in distinct.groupby('layer_type'):
+  for kind, some in distinct[distinct['layer_type'].isin(SCORED)].groupby('layer_type'):
     of_noise = validation.metrics(some['runtime'].to_numpy(), some['runtime_second'].to_numpy())
     rows.append(error_row(kind, 'second pass', 'noise floor', len(some), of_noise))
     of_kind = layers[(layers['layer_type'] == kind) & layers['runtime'].notna()]
@@ -109,6 +110,7 @@ def error_row(
 def predictions(layers: pd.DataFrame, networks: pd.DataFrame) -> pd.DataFrame:
   """Each network as predicted by what others were measured to take; milliseconds."""
   rows = []
+  fitted: dict[tuple[str, ...], predictor.Predictor | None] = {}
   for network in networks.itertuples():
     own = layers[layers['network'] == network.network]
     row = {
@@ -121,19 +123,29 @@ def predictions(layers: pd.DataFrame, networks: pd.DataFrame) -> pd.DataFrame:
     }
     for name, column in (('family_out', 'family'), ('network_out', 'network')):
       others = layers[layers[column] != getattr(network, column)]
-      distinct = others.drop_duplicates([c.name for c in CONFIGURATION])
-      row |= predict(distinct, own, name)
+      trained = tuple(sorted(others['network'].unique()))
+      if trained not in fitted:
+        fitted[trained] = fit(others.drop_duplicates([c.name for c in CONFIGURATION]))
+        print(f'fitted without {network.network} ({name})', flush=True)
+      row |= predict(fitted[trained], own, name)
     rows.append(row)
   return pd.DataFrame(rows)
 
 
-def predict(others: pd.DataFrame, own: pd.DataFrame, name: str) -> dict[str, object]:
-  """The sum of a network's layers as predicted; empty where the others tell too little."""
+def fit(others: pd.DataFrame) -> predictor.Predictor | None:
+  """A predictor; None where there is too little to fit one to."""
   try:
-    found = predictor.fit(others).predict_network(own)
+    return predictor.fit(others)
   except UsageError as error:
-    print(f'{name}: {error}', file=sys.stderr)
+    print(error, file=sys.stderr)
+    return None
+
+
+def predict(fitted: predictor.Predictor | None, own: pd.DataFrame, name: str) -> dict[str, object]:
+  """The sum of a network's layers as predicted; empty where nothing could be fitted."""
+  if fitted is None:
     return {f'predicted_{name}': None, f'unpredicted_{name}': len(own)}
+  found = fitted.predict_network(own)
   return {
     f'predicted_{name}': found.runtime_ms,
     f'unpredicted_{name}': sum(found.unpredicted.values()),
