@@ -1,4 +1,4 @@
-"""The experiments that trace; tens of seconds each, so only by `-m slow`."""
+"""The experiments that trace or measure layers; tens of seconds each, so only by `-m slow`."""
 
 import csv
 import subprocess
@@ -83,3 +83,16 @@ def test_kernels_of_a_workload_are_measured_and_drawn(tmp_path):
     assert sum(float(row['share_pct']) for row in own) == pytest.approx(100, abs=5)
   run(WORKLOADS / 'plot_kernels.py', f'--table={table}', f'--figure={tmp_path}/kernels.png')
   assert (tmp_path / 'kernels.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_networks_are_measured_by_layers_and_predicted_from_others(tmp_path):
+  pytest.importorskip('torchvision')
+  script = ROOT / 'experiments' / 'layer_power_cnn' / 'measure_cnn.py'
+  run(script, '--smoke', f'--output_dir={tmp_path}')
+  rows = {row['network']: row for row in rows_of(tmp_path / 'predictions.csv')}
+  assert set(rows) == {'lenet', 'resnet18'}
+  for row in rows.values():
+    assert float(row['runtime']) > 0
+    assert float(row['sum_alone']) > 0
+  # LeNet's few layers fit no predictor; ResNet's do, for convolutions and activations at least.
+  assert float(rows['lenet']['predicted_family_out']) > 0
