@@ -24,7 +24,7 @@ from algorithmic_efficiency.layer_power.fitted import KINDS
 from algorithmic_efficiency.layer_power.frames import Frame
 from algorithmic_efficiency.layer_power.physics import LimitedPower, Roofline
 
-FORMAT = 1
+FORMAT = 2
 FEWEST_CONFIGURATIONS = 5
 INTERVAL = 0.9
 _SETTINGS = 'settings'
@@ -41,7 +41,7 @@ class Part(NamedTuple):
     chosen: The name of the choice.
     scores: RMSPE in percent of all candidates in the inner cross-validation.
     residuals: log(measured / predicted) there, ascending.
-    ranges: Lowest and highest logarithm of (multiplications, bytes) measured.
+    ranges: Lowest and highest logarithm of (multiplications, bytes, their ratio) measured.
   """
 
   candidates: Candidates
@@ -58,7 +58,7 @@ class Part(NamedTuple):
     return np.exp(log), np.exp(log + low), np.exp(log + high)
 
   def outside(self, rows: Frame) -> np.ndarray:
-    """Whether a layer is smaller or larger than all that were measured, or of another op."""
+    """Whether a layer is smaller, larger, or does more with a byte than all measured; or another op."""
     sizes = _sizes(rows)
     margin = np.log(_MARGIN)
     far = (sizes < self.ranges[0] - margin) | (sizes > self.ranges[1] + margin)
@@ -232,8 +232,14 @@ def interval(residuals: np.ndarray, share: float = INTERVAL) -> tuple[float, flo
 
 
 def _sizes(rows: Frame) -> np.ndarray:
+  """Logarithms of multiplications, bytes, and of the first for each of the second.
+
+  A layer may be of a usual size and still be none of those measured: a dense layer that sees
+  thousands of vectors multiplies, where one that sees a single vector waits for its weights.
+  """
   q = descriptors.quantities(rows)
-  return np.log(np.maximum(np.stack([q.macs, q.bytes_moved], axis=1), 1.0))
+  logs = np.log(np.maximum(np.stack([q.macs, q.bytes_moved], axis=1), 1.0))
+  return np.column_stack([logs, logs[:, 0] - logs[:, 1]])
 
 
 def _part(told: dict[str, Any], number: int, arrays: dict[str, np.ndarray]) -> Part:

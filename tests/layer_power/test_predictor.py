@@ -103,8 +103,10 @@ def test_a_network_is_the_sum_of_its_layers(model, tmp_path):
 
 
 def test_a_layer_unlike_all_measured_ones_is_marked(model):
-  rows = tables.check(tables.pd.DataFrame([dense(64, 100), dense(60_000, 60_000)]), False).rows
-  assert model[0].predict(rows)['outside'].tolist() == [False, True]
+  # The last is of a usual size in all, but has thousands of vectors for each weight.
+  given = [dense(64, 100), dense(60_000, 60_000), dense(64, 64, batch_size=3000)]
+  rows = tables.check(tables.pd.DataFrame(given), False).rows
+  assert model[0].predict(rows)['outside'].tolist() == [False, True, True]
 
 
 def test_no_configuration_is_on_both_sides_of_a_fold():

@@ -351,6 +351,21 @@ def test_comparison_of_two_runs(tmp_path):
   assert 'is no table of kernels' in wrong.stderr
 
 
+def test_the_second_engine_agrees(tmp_path):
+  pytest.importorskip('xprof', reason='needs xprof, which no extra installs')
+  gpu_trace(tmp_path / 'logs' / 'run', count=4, duration_ps=3_000_000)
+  sums = {}
+  for source in ('xplane', 'xprof'):
+    output = tmp_path / source
+    assert run(tmp_path / 'logs', f'--output_dir={output}', f'--source={source}').returncode == 0
+    rows = table(output / 'kernels.csv')
+    sums[source] = {row['kernel_name']: float(row['total_duration_us']) for row in rows}
+  assert sums['xprof'] == pytest.approx(sums['xplane'])
+  # It writes beside the trace that it is given, which is a link of ours.
+  (folder,) = (tmp_path / 'logs').rglob('2020')
+  assert [path.name for path in folder.iterdir()] == ['node.xplane.pb']
+
+
 @pytest.mark.skipif(not SAMPLES.is_dir(), reason='needs the real traces in ../shared/samples')
 def test_the_real_trace_of_2021(tmp_path):
   conv = {}
