@@ -58,7 +58,7 @@ class Part(NamedTuple):
     return np.exp(log), np.exp(log + low), np.exp(log + high)
 
   def outside(self, rows: Frame) -> np.ndarray:
-    """Whether a layer is smaller, larger, or does more with a byte than all measured; or another op."""
+    """Whether a layer's size, or its work with a byte, is unlike all measured, or its op new."""
     sizes = _sizes(rows)
     margin = np.log(_MARGIN)
     far = (sizes < self.ranges[0] - margin) | (sizes > self.ranges[1] + margin)
