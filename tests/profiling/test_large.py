@@ -13,7 +13,8 @@ from tests.profiling.xspaces import varint
 
 pytestmark = pytest.mark.slow
 _MOST_MEBIBYTES = 300
-_EVENTS_OF_PIECE = 50_000
+_EVENTS_OF_PIECE = 10_000
+_NOTE_BYTES = 500  # of each event, as a deep call stack would be
 
 
 def _field(number: int, content: bytes) -> bytes:
@@ -23,6 +24,7 @@ def _field(number: int, content: bytes) -> bytes:
 def _events(details: bytes) -> bytes:
   """Events of a line; the bytes of a number of them, which may be repeated."""
   stats = _field(4, varint(1 << 3) + varint(1) + _field(5, details))
+  stats += _field(4, varint(1 << 3) + varint(2) + _field(5, b'x' * _NOTE_BYTES))
   parts = []
   for number in range(_EVENTS_OF_PIECE):
     head = varint(1 << 3) + varint(1) + varint(2 << 3) + varint(number * 1000)
@@ -62,7 +64,7 @@ def _own_mebibytes(process: subprocess.Popen) -> float:
 
 @pytest.mark.skipif(not Path('/proc/self/status').exists(), reason='needs /proc')
 def test_an_xplane_of_a_gigabyte_takes_little_memory(tmp_path):
-  count = _write(tmp_path / 'node.xplane.pb', repeats=400)
+  count = _write(tmp_path / 'node.xplane.pb', repeats=200)
   size = (tmp_path / 'node.xplane.pb').stat().st_size
   assert size > 1e9
   output = tmp_path / 'out'
