@@ -1,6 +1,7 @@
 """The experiments that trace or measure layers; tens of seconds each, so only by `-m slow`."""
 
 import csv
+import importlib.util
 import subprocess
 import sys
 
@@ -86,7 +87,8 @@ def test_kernels_of_a_workload_are_measured_and_drawn(tmp_path):
 
 
 def test_networks_are_measured_by_layers_and_predicted_from_others(tmp_path):
-  pytest.importorskip('torchvision')
+  if importlib.util.find_spec('torchvision') is None:
+    pytest.skip('torchvision is not installed')
   script = ROOT / 'experiments' / 'layer_power_cnn' / 'measure_cnn.py'
   run(script, '--smoke', f'--output_dir={tmp_path}')
   rows = {row['network']: row for row in rows_of(tmp_path / 'predictions.csv')}

@@ -101,9 +101,11 @@ class Exporter:
 
   def rows(self, sources: Sequence[Source]) -> Iterator[tuple[Line, list[Line]]]:
     """(summary, rows) of each trace in order, read from the file one by one."""
-    for summary, content in self._content(sources):
-      names = NAMES[_KNOWN_BY_TRACE:]
-      yield summary, [dict(zip(names, row, strict=True)) for row in content['table']]
+    return self._named_rows(sources, 'table', NAMES)
+
+  def steps(self, sources: Sequence[Source]) -> Iterator[tuple[Line, list[Line]]]:
+    """(summary, steps) of each trace in order, as `rows`."""
+    return self._named_rows(sources, 'steps', STEP_NAMES)
 
   def write_tables(self, sources: Sequence[Source], parquet: bool) -> int:
     """kernels.csv (and .parquet), steps.csv and manifest.csv; returns the rows of the first."""
@@ -132,6 +134,13 @@ class Exporter:
       if summary['status'] == 'ok':
         tables.write_gviz(folder / f'{_file_name(summary, taken)}.json', rows)
     return len(taken)
+
+  def _named_rows(
+    self, sources: Sequence[Source], table: str, names: Sequence[str]
+  ) -> Iterator[tuple[Line, list[Line]]]:
+    for summary, content in self._content(sources):
+      of_rows = names[_KNOWN_BY_TRACE:]
+      yield summary, [dict(zip(of_rows, row, strict=True)) for row in content[table]]
 
   def _joined(
     self, sources: Sequence[Source], table: str, known: Sequence[str]

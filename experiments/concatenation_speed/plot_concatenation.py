@@ -5,6 +5,7 @@ import statistics
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 
 HERE = Path(__file__).parent
 # From bottom to top.
@@ -35,7 +36,7 @@ def read_column(rows: list[dict[str, str]], method: str, column: str) -> list[fl
 
 
 def draw_bars(
-  axes: plt.Axes, rows: list[dict[str, str]], column: str, quantity: tuple[str, str]
+  axes: Axes, rows: list[dict[str, str]], column: str, quantity: tuple[str, str]
 ) -> None:
   label, unit = quantity
   for position, (method, (_, colour)) in enumerate(METHODS.items()):

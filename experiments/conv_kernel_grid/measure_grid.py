@@ -113,7 +113,9 @@ def trials_of(framework: str, given: argparse.Namespace) -> list[Trial]:
   for repeat in range(1, given.repeats + 1):
     settings = grid.settings(given.grid)
     generator.shuffle(settings)
-    trials += [(f'{framework}/{s.name}/repeat_{repeat}', *s, repeat) for s in settings]
+    for batch, stride, size, filters in settings:
+      name = grid.Setting(batch, stride, size, filters).name
+      trials.append((f'{framework}/{name}/repeat_{repeat}', batch, stride, size, filters, repeat))
   return trials
 
 

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from typing import cast
 
 import flax.linen as nn
 import jax
@@ -33,7 +34,7 @@ def train_step(params, state, inputs, targets):
   """One step of Adam."""
 
   def loss(params):
-    logits = model.apply(params, inputs)
+    logits = cast(jax.Array, model.apply(params, inputs))
     return optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean()
 
   updates, state = adam.update(jax.grad(loss)(params), state)

@@ -5,6 +5,7 @@ import statistics
 import sys
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 LOWEST, HIGHEST = 0.7, 1.3  # of the ratios drawn in their place; others stand at the edge
@@ -16,7 +17,7 @@ import style
 
 def read() -> dict[str, dict[str, list[dict[str, str]]]]:
   """Rows by figure and setting."""
-  found = defaultdict(lambda: defaultdict(list))
+  found: Any = defaultdict(lambda: defaultdict(list))
   with (HERE / 'results.csv').open(newline='', encoding='utf-8') as file:
     for row in csv.DictReader(file):
       found[row['figure']][row['setting']].append(row)

@@ -147,7 +147,7 @@ def shares(rows: Sequence[dict[str, Any]], steps: Sequence[dict[str, Any]]) -> l
   """
   chosen = min(steps, key=lambda step: step['duration_us'])
   own = [row for row in rows if row['step'] == chosen['step']]
-  totals: collections.Counter[tuple[str, str]] = collections.Counter()
+  totals: dict[tuple[str, str], float] = collections.defaultdict(float)
   for share in analysis.shares(own, ('phase', 'op_name', 'hlo_op')):
     phase, op_name, hlo_op = share.key
     operator = name_of(op_name, hlo_op)
@@ -156,11 +156,9 @@ def shares(rows: Sequence[dict[str, Any]], steps: Sequence[dict[str, Any]]) -> l
   return list(summed(totals, chosen['duration_us']))
 
 
-def summed(
-  totals: 'collections.Counter[tuple[str, str]]', whole: float
-) -> Iterator[dict[str, Any]]:
+def summed(totals: dict[tuple[str, str], float], whole: float) -> Iterator[dict[str, Any]]:
   """A row for each but the small ones, which have one a phase."""
-  rest: collections.Counter[str] = collections.Counter()
+  rest: dict[str, float] = collections.defaultdict(float)
   kept: dict[tuple[str, str], float] = {}
   for (phase, operator), total in totals.items():
     if operator not in (UNKNOWN, NOTHING) and 100 * total < LEAST_PCT * whole:

@@ -11,6 +11,7 @@ import importlib
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -26,7 +27,7 @@ def main() -> None:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-cores:])
   flags = dict(flag.removeprefix('--').split('=', 1) for flag in sys.argv[1:])
   if flags.get('data') == 'synthetic':  # real sets are as large as they are
-    workload = importlib.import_module(f'algorithmic_efficiency.workloads.{flags["workload"]}')
+    workload: Any = importlib.import_module(f'algorithmic_efficiency.workloads.{flags["workload"]}')
     workload.FACTS = dataclasses.replace(
       workload.FACTS, eval_batch_size=EVALUATED, num_eval_train_examples=EVALUATED,
       num_validation_examples=EVALUATED, num_test_examples=EVALUATED,

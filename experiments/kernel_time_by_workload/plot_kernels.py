@@ -14,6 +14,7 @@ sys.path.insert(0, str(HERE.parent))
 
 import matplotlib.pyplot as plt
 import style
+from matplotlib.axes import Axes
 
 MOST = 10  # operators with a colour of their own
 PHASES = ('forward', 'backward', 'update', 'other')
@@ -47,7 +48,7 @@ def main() -> None:
   style.save(figure, given.figure)
 
 
-def draw(axes: plt.Axes, rows: Sequence[Row]) -> None:
+def draw(axes: Axes, rows: Sequence[Row]) -> None:
   """A panel: bars from forward to what nothing ran in, and a legend of this framework."""
   workloads = list(dict.fromkeys(row['workload'] for row in rows))
   keys = parts_of(rows)

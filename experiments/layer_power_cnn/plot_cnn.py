@@ -63,7 +63,7 @@ def draw_errors(rows: list[dict[str, str]]) -> None:
            if r['split'] == split and r['model'] != 'mean'}  # fmt: skip
     places = [kinds.index(kind) + (number - (len(splits) - 1) / 2) * width for kind in own]
     colours = list(MODELS.values())
-    bars = axes.bar(places, own.values(), width * 0.9, color=colours[number], label=split)
+    bars = axes.bar(places, list(own.values()), width * 0.9, color=colours[number], label=split)
     axes.bar_label(bars, fmt='%.0f', fontsize=8)
   axes.set_xticks(range(len(kinds)), kinds)
   axes.set(ylabel='RMSPE of the runtime, %')

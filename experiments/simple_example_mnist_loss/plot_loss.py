@@ -5,6 +5,7 @@ import csv
 import sys
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
@@ -42,7 +43,10 @@ def main() -> None:
   figure, axes = plt.subplots()
   for (_, framework, trial), rows in trials.items():
     steps = [int(row['global_step']) for row in rows]
-    line = {'color': style.COLOURS[framework], 'linestyle': style.LINES[(trial - 1) % 4]}
+    line: dict[str, Any] = {
+      'color': style.COLOURS[framework],
+      'linestyle': style.LINES[(trial - 1) % 4],
+    }
     label = f'{framework}, trial {trial}: {describe(rows[0])}'
     axes.plot(steps, [float(row['loss']) for row in rows], label=label, marker='.', **line)
     if rows[-1]['goal_reached'] == 'TRUE':
