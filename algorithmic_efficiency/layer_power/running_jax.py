@@ -1,12 +1,13 @@
 """This file runs layers and networks in JAX: a flax module's layers found and each run alone.
 
-A compiled program has no hooks, so within its network a layer is timed by tracing a run
-(--profile_steps and export_kernels.py tell kernels by layer), not here.
+A compiled program has no hooks, and what XLA traces on a CPU leaves its convolutions out; so within
+its network a module is timed as a program of its own, on what the modules before it gave.
 """
 
 import collections
 import importlib
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -71,7 +72,7 @@ class Runner:
       kind = type(context.module).__name__
       if kind in _NORMS and context.method_name == '__call__':
         layer = _elementwise(columns.NORMALISATION, _NORMS[kind], args[0])
-        norms.append(Placed('/'.join(context.module.path), layer, True))
+        norms.append(Placed(_place(module, context.module), layer, True))
       return next_call(*args, **kwargs)
 
     try:
@@ -126,13 +127,74 @@ class Network:
       np.random.default_rng(0).random((shape[0], *shape[2:], shape[1]), np.float32),
       runner._device,
     )
-    variables = jax.jit(module.init)(jax.random.key(0), inputs)
-    self.call = runner._calling(jax.jit(module.apply), (variables, inputs))
+    self._module = module
+    try:
+      variables = jax.jit(module.init)(jax.random.key(0), inputs)
+      self._arguments = (variables, inputs)
+      self.call = runner._calling(jax.jit(module.apply), self._arguments)
+      self.call()
+      runner.wait()
+    except (RuntimeError, MemoryError) as error:
+      told = str(error).strip().partition('\n')[0].rstrip('.')
+      raise UsageError(
+        f'{network} with a batch of {shape[0]} cannot be run on {runner.device} ({told}).'
+      ) from error
 
   def in_network(self, repeats: int) -> dict[str, list[float]]:
-    """Nothing: a compiled program has no hooks."""
-    del repeats
-    return {}
+    """Seconds of each module's calls in forward passes: {name: one a repeat and call}.
+
+    The network runs piece by piece: a module without modules within is compiled by itself and
+    waited for, so what XLA fuses or overlaps in the whole program is apart here.
+    """
+    timer = _Timer(self._module)
+    with nn.intercept_methods(timer.note):
+      # A function of its own: one that JAX has traced already would not be gone through again.
+      jax.eval_shape(lambda *given: self._module.apply(*given), *self._arguments)
+    with nn.intercept_methods(timer.time):
+      for _ in range(2):
+        self._module.apply(*self._arguments)
+      timer.seconds.clear()
+      for _ in range(repeats):
+        self._module.apply(*self._arguments)
+    return timer.seconds
+
+
+class _Timer:
+  """Runs each module that has no modules within as a program of its own, and times it."""
+
+  def __init__(self, network: nn.Module) -> None:
+    self.seconds: dict[str, list[float]] = {}
+    self._network, self._runs = network, False
+    self._with_modules: set[tuple[str, ...]] = set()
+    self._compiled: dict[tuple[str, ...], Any] = {}
+
+  def note(self, next_call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    """Notes which modules have modules within."""
+    path = context.module.path
+    self._with_modules.update(path[:length] for length in range(len(path)))
+    return next_call(*args, **kwargs)
+
+  def time(self, next_call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    """Times the module if it has none within."""
+    module = context.module
+    # A module that runs as a program of its own is intercepted within that program as well.
+    if self._runs or module.path in self._with_modules or context.method_name != '__call__':
+      return next_call(*args, **kwargs)
+    alone, variables = module.unbind()
+    if module.path not in self._compiled:
+      self._compiled[module.path] = jax.jit(
+        lambda values, *inputs: alone.apply(values, *inputs, **kwargs)
+      )
+    jax.block_until_ready(args)
+    self._runs = True
+    try:
+      begin = time.perf_counter()
+      result = jax.block_until_ready(self._compiled[module.path](variables, *args))
+      spent = time.perf_counter() - begin
+    finally:
+      self._runs = False
+    self.seconds.setdefault(_place(self._network, module), []).append(spent)
+    return result
 
 
 def build(name: str) -> nn.Module:
@@ -155,6 +217,11 @@ def build(name: str) -> nn.Module:
   if not isinstance(network, nn.Module):
     raise UsageError(f'{name} returns a {type(network).__name__}, not a flax.linen.Module.')
   return network
+
+
+def _place(network: nn.Module, module: nn.Module) -> str:
+  """A module within its network, as the traced program names it: 'Net/Inner_0/Conv_0'."""
+  return '/'.join((network.name or type(network).__name__, *module.path))
 
 
 def _layers(program: Any, others: collections.Counter[str], within: str) -> Iterator[Placed]:
@@ -245,13 +312,14 @@ def _elementwise(layer_type: str, op: str, inputs: Any) -> Layer:
 
 def _numbered(layers: list[Placed]) -> list[Placed]:
   """Several calls in one place are told apart by '#2', …"""
+  total = collections.Counter(placed.name for placed in layers)
   seen: collections.Counter[str] = collections.Counter()
   found: list[Placed] = []
   for placed in layers:
     seen[placed.name] += 1
     count = seen[placed.name]
     name = placed.name if count == 1 else f'{placed.name}#{count}'
-    found.append(Placed(name, placed.layer, False))
+    found.append(Placed(name, placed.layer, total[placed.name] == 1))
   return found
 
 

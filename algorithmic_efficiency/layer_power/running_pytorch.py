@@ -87,9 +87,13 @@ class Network:
     try:
       self._module = networks_pytorch.build(network).to(runner.device)
       self._inputs = torch.rand(shape, device=runner.device)
-    except (RuntimeError, MemoryError, torch.OutOfMemoryError) as error:
+      self.call()  # what it computes with may not fit either
+      runner.wait()
+    except (RuntimeError, MemoryError) as error:
       told = str(error).strip().partition('\n')[0].rstrip('.')
-      raise UsageError(f'{network} does not fit on {runner.device} ({told}).') from error
+      raise UsageError(
+        f'{network} with a batch of {shape[0]} cannot be run on {runner.device} ({told}).'
+      ) from error
 
   def call(self) -> object:
     """A forward pass."""

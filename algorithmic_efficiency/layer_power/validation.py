@@ -11,7 +11,6 @@ Hyperparameters are fixed and the choice among learners is made anew within the 
 fits (choice.py), so no row is scored by something chosen with its help.
 """
 
-import re
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +18,7 @@ import numpy as np
 from algorithmic_efficiency.errors import UsageError
 from algorithmic_efficiency.layer_power import choice, predictor, study_models, tables
 from algorithmic_efficiency.layer_power.frames import Frame
+from algorithmic_efficiency.layer_power.zoo import family
 
 BY_SHAPE, BY_FAMILY, RANDOM, STUDY = 'by_shape', 'by_family', 'random', 'study_holdout'
 LEAKY = (RANDOM, STUDY)
@@ -73,12 +73,6 @@ def metrics(measured: np.ndarray, predicted: np.ndarray) -> Metrics:
     1 - float(np.sum(error**2)) / spread if spread > 0 else float('nan'),
     100 * float(np.mean(np.abs(relative) <= WITHIN)),
   )
-
-
-def family(network: str) -> str:
-  """'resnet18' is of the family 'resnet', 'mobilenet_v2' of 'mobilenet', '' of none."""
-  found = re.match(r'[a-z]+(?:_(?![a-z]?\d)(?:resnet|net|former))?', network.lower())
-  return found[0] if found else ''
 
 
 def folds_of(rows: Frame, split: str, seed: int = 0, count: int = 5) -> Folds:

@@ -6,6 +6,7 @@ of LeCun et al., Gradient-Based Learning Applied to Document Recognition, 1998, 
 connections and average pooling.
 """
 
+import re
 from typing import NamedTuple
 
 
@@ -13,14 +14,12 @@ class Network(NamedTuple):
   """What is known of a network.
 
   Attributes:
-    family: networks that are built alike; left out together when a prediction is tested.
     parameters: trained numbers.
     gmacs: of a forward pass of one example, in thousand millions, to two digits behind the point.
     input_shape: channels, height, width.
     in_study_test: one of the three that the study held out.
   """
 
-  family: str
   parameters: int
   gmacs: float
   input_shape: tuple[int, int, int] = (3, 224, 224)
@@ -28,30 +27,37 @@ class Network(NamedTuple):
 
 
 NETWORKS = {
-  'alexnet': Network('alexnet', 61_100_840, 0.71),
-  'vgg11': Network('vgg', 132_863_336, 7.61),
-  'vgg13': Network('vgg', 133_047_848, 11.31),
-  'vgg16': Network('vgg', 138_357_544, 15.47, in_study_test=True),
-  'vgg19': Network('vgg', 143_667_240, 19.63),
-  'googlenet': Network('googlenet', 6_624_904, 1.50),
-  'lenet': Network('lenet', 61_706, 0.0, (1, 32, 32), in_study_test=True),
-  'resnet18': Network('resnet', 11_689_512, 1.81, in_study_test=True),
-  'resnet34': Network('resnet', 21_797_672, 3.66),
-  'resnet50': Network('resnet', 25_557_032, 4.09),
-  'resnet101': Network('resnet', 44_549_160, 7.80),
-  'resnet152': Network('resnet', 60_192_808, 11.51),
-  'resnext50_32x4d': Network('resnext', 25_028_904, 4.23),
-  'resnext101_32x8d': Network('resnext', 88_791_336, 16.41),
-  'resnext101_64x4d': Network('resnext', 83_455_272, 15.46),
-  'mobilenet_v2': Network('mobilenet', 3_504_872, 0.30),
-  'mobilenet_v3_small': Network('mobilenet', 2_542_856, 0.06),
-  'mobilenet_v3_large': Network('mobilenet', 5_483_032, 0.22),
-  'convnext_tiny': Network('convnext', 28_589_128, 4.46),
-  'convnext_small': Network('convnext', 50_223_688, 8.68),
-  'convnext_base': Network('convnext', 88_591_464, 15.36),
+  'alexnet': Network(61_100_840, 0.71),
+  'vgg11': Network(132_863_336, 7.61),
+  'vgg13': Network(133_047_848, 11.31),
+  'vgg16': Network(138_357_544, 15.47, in_study_test=True),
+  'vgg19': Network(143_667_240, 19.63),
+  'googlenet': Network(6_624_904, 1.50),
+  'lenet': Network(61_706, 0.0, (1, 32, 32), in_study_test=True),
+  'resnet18': Network(11_689_512, 1.81, in_study_test=True),
+  'resnet34': Network(21_797_672, 3.66),
+  'resnet50': Network(25_557_032, 4.09),
+  'resnet101': Network(44_549_160, 7.80),
+  'resnet152': Network(60_192_808, 11.51),
+  'resnext50_32x4d': Network(25_028_904, 4.23),
+  'resnext101_32x8d': Network(88_791_336, 16.41),
+  'resnext101_64x4d': Network(83_455_272, 15.46),
+  'mobilenet_v2': Network(3_504_872, 0.30),
+  'mobilenet_v3_small': Network(2_542_856, 0.06),
+  'mobilenet_v3_large': Network(5_483_032, 0.22),
+  'convnext_tiny': Network(28_589_128, 4.46),
+  'convnext_small': Network(50_223_688, 8.68),
+  'convnext_base': Network(88_591_464, 15.36),
 }
 
 
 def family(network: str) -> str:
-  """The network's family; its own name where it is none of ours."""
-  return NETWORKS[network].family if network in NETWORKS else network
+  """Networks that are built alike, left out together when a prediction is tested.
+
+  'resnet18' is of the family 'resnet', 'mobilenet_v2' of 'mobilenet', 'module:callable' of its own;
+  '' is of none.
+  """
+  if ':' in network:
+    return network
+  found = re.match(r'[a-z]+(?:_(?![a-z]?\d)(?:resnet|net|former))?', network.lower())
+  return found[0] if found else ''

@@ -24,6 +24,7 @@ import pandas as pd
 from algorithmic_efficiency.errors import UsageError
 from algorithmic_efficiency.layer_power import predictor, validation
 from algorithmic_efficiency.layer_power.columns import CONFIGURATION, CONV, DENSE, POOLING
+from algorithmic_efficiency.layer_power.frames import Frame
 
 NETWORKS = ['lenet', 'alexnet', 'vgg11', 'googlenet', 'resnet18', 'resnet34', 'resnet50',
             'resnext50_32x4d', 'mobilenet_v2', 'mobilenet_v3_small', 'mobilenet_v3_large',
@@ -56,7 +57,7 @@ def main() -> None:
   print(found.to_string(index=False, float_format='%.4g'))
 
 
-def measure(folder: Path, given: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame]:
+def measure(folder: Path, given: argparse.Namespace) -> tuple[Frame, Frame]:
   """(layers, networks) of one pass."""
   names = SMOKE if given.smoke else NETWORKS
   repeats = (
@@ -72,9 +73,7 @@ def measure(folder: Path, given: argparse.Namespace) -> tuple[pd.DataFrame, pd.D
   return pd.read_csv(folder / 'layers.csv'), pd.read_csv(folder / 'networks.csv')
 
 
-def join(
-  first: tuple[pd.DataFrame, pd.DataFrame], second: tuple[pd.DataFrame, pd.DataFrame]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def join(first: tuple[Frame, Frame], second: tuple[Frame, Frame]) -> tuple[Frame, Frame]:
   """The first pass with the times of the second beside it."""
   tables = []
   for one, other, keys in zip(first, second, (['network', 'layer'], ['network']), strict=True):
@@ -83,7 +82,7 @@ def join(
   return tables[0], tables[1]
 
 
-def errors(layers: pd.DataFrame) -> pd.DataFrame:
+def errors(layers: Frame) -> Frame:
   """RMSPE and share within 10 % by type of layer and split, and of one pass by the other."""
   distinct = layers.drop_duplicates([c.name for c in CONFIGURATION])
   rows = []
@@ -107,7 +106,7 @@ def error_row(
   return {'layer_type': kind, 'split': split, 'model': model, 'rows': count, **told}
 
 
-def predictions(layers: pd.DataFrame, networks: pd.DataFrame) -> pd.DataFrame:
+def predictions(layers: Frame, networks: Frame) -> Frame:
   """Each network as predicted by what others were measured to take; milliseconds."""
   rows = []
   fitted: dict[tuple[str, ...], predictor.Predictor | None] = {}
@@ -132,7 +131,7 @@ def predictions(layers: pd.DataFrame, networks: pd.DataFrame) -> pd.DataFrame:
   return pd.DataFrame(rows)
 
 
-def fit(others: pd.DataFrame) -> predictor.Predictor | None:
+def fit(others: Frame) -> predictor.Predictor | None:
   """A predictor; None where there is too little to fit one to."""
   try:
     return predictor.fit(others)
@@ -141,7 +140,7 @@ def fit(others: pd.DataFrame) -> predictor.Predictor | None:
     return None
 
 
-def predict(fitted: predictor.Predictor | None, own: pd.DataFrame, name: str) -> dict[str, object]:
+def predict(fitted: predictor.Predictor | None, own: Frame, name: str) -> dict[str, object]:
   """The sum of a network's layers as predicted; empty where nothing could be fitted."""
   if fitted is None:
     return {f'predicted_{name}': None, f'unpredicted_{name}': len(own)}

@@ -164,6 +164,12 @@ def test_flax_modules(tmp_path, monkeypatch):
     assert call is not None
     call()
     runner.wait()
+  network = runner.whole('my_flax_net:make', (4, 3, 32, 32))
+  seconds = network.in_network(3)
+  assert set(seconds) == {f'Net/{name}_0' for name in ('Conv', 'BatchNorm', 'Dense')}
+  assert all(len(times) == 3 and min(times) > 0 for times in seconds.values())
+  # What is timed is the layer that the table has under this name, so the two are joined.
+  assert set(seconds) <= {placed.name for placed in found.layers if placed.alone}
 
 
 @pytest.mark.slow

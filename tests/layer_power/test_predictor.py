@@ -23,6 +23,7 @@ from algorithmic_efficiency.layer_power import (
   study_models,
   tables,
   validation,
+  zoo,
 )
 
 COMMAND = [sys.executable, ROOT / 'scripts' / 'predict_layers.py']
@@ -120,7 +121,7 @@ def test_no_configuration_is_on_both_sides_of_a_fold():
 
 def test_families_and_the_studys_networks_are_kept_apart():
   names = ['resnet18', 'resnet50', 'resnext50_32x4d', 'mobilenet_v3_small', 'vgg16', 'lenet']
-  assert [validation.family(name) for name in names] == [
+  assert [zoo.family(name) for name in names] == [
     'resnet', 'resnet', 'resnext', 'mobilenet', 'vgg', 'lenet',
   ]  # fmt: skip
   rows = tables.check(tables.pd.DataFrame([dense(8, 8, name) for name in names]), True).rows
