@@ -116,7 +116,18 @@ class Backend(Protocol):
     ...
 
 
+# What each must be told.
+_OPTIONS = {'refs_split': ('chunk_bytes', 'agents'), 'uffd_wp': ('agents',),
+            'damon': ('sample_sec',)}  # fmt: skip
+
+
 def load(name: str, **options: Any) -> Backend:
-  """A backend by its name, with its own options (`chunk_bytes`, `sample_sec`)."""
+  """A backend by its name.
+
+  Args:
+    name: of NAMES.
+    options: chunk_bytes of a unit, the agents that help, sample_sec of a window; each backend
+      takes those that it must be told.
+  """
   module = importlib.import_module(f'{__package__}.{name}')
-  return module.Backend(**options)
+  return module.Backend(**{key: options[key] for key in _OPTIONS.get(name, ())})

@@ -58,6 +58,10 @@ class Process:
         'this kernel has no /proc/PID/clear_refs; it is built without CONFIG_PROC_PAGE_MONITOR.'
       ) from error
 
+  def fileno(self) -> int:
+    """A descriptor that becomes readable when it ends."""
+    return self._pidfd
+
   def open(self, name: str, flags: int = os.O_RDONLY) -> int:
     """A descriptor of a file in its /proc folder."""
     return os.open(name, flags | os.O_CLOEXEC, dir_fd=self._folder)
@@ -76,6 +80,17 @@ class Process:
     finally:
       os.close(fd)
 
+  def write(self, name: str, content: bytes) -> None:
+    """Writes to a file of its /proc folder. Raises ProcessLookupError if it has ended."""
+    try:
+      fd = self.open(name, os.O_WRONLY)
+    except FileNotFoundError as error:
+      raise ProcessLookupError(*error.args) from error
+    try:
+      os.write(fd, content)
+    finally:
+      os.close(fd)
+
   def has_ended(self) -> bool:
     """Whether it has; a zombie has."""
     try:
@@ -84,8 +99,8 @@ class Process:
       return True
 
   def is_stopped(self) -> bool:
-    """Whether somebody has stopped it."""
-    return all(state in _STOPPED for state in self._states().values())
+    """Whether it stands still, by whoever's doing. Raises ProcessLookupError if it has ended."""
+    return _state(self.read('stat')) in _STOPPED - _GONE
 
   def stop(self, limit_sec: float) -> bool:
     """Stops it; whether all of its threads have stopped within the limit.
