@@ -131,6 +131,12 @@ flags.DEFINE_string(
   None,
   'START:STOP: trace these steps of each trial (STOP not included) with a profiler, into traces/.',
 )
+flags.DEFINE_string(
+  'trace_memory',
+  None,
+  'BACKEND:WINDOW: trace the memory that is touched, in windows of seconds (refs:0.2) or of steps '
+  '(refs_split:10steps), into memory.jsonl; trace_memory.py --list_backends tells which there are.',
+)
 flags.DEFINE_enum(
   'edition', NEWEST_EDITION, EDITIONS, 'Edition of the rules: budgets, periods, step hints.'
 )

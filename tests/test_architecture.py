@@ -25,7 +25,7 @@ FRONT_DOOR = {
 }
 FRAMEWORK_MODULES = {'jax', 'jaxlib', 'flax', 'optax', 'torch', 'tensorflow'}
 FRAMEWORK_FILES = ('_jax.py', '_pytorch.py', 'jax_sharding_utils.py', 'pytorch_utils.py')
-MOST_LINES = {'function': 60, 'file': 500, 'run_trial': 40, 'submission_runner.py': 290}
+MOST_LINES = {'function': 60, 'file': 500, 'run_trial': 40, 'submission_runner.py': 300}
 MOST_ARGUMENTS = 8
 # Functions whose arguments the submission API fixes.
 API_FUNCTIONS = {'model_fn', 'loss_fn', '_build_input_queue', 'apply', 'update_params'}

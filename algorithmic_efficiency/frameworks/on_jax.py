@@ -56,6 +56,21 @@ def describe_devices() -> str:
   return f'{jax.device_count()} x {jax.devices()[0].device_kind}'
 
 
+def allocated() -> list[dict[str, Any]]:
+  """Bytes that this process's accelerators have in use, at most, and set aside; [] on a CPU."""
+  found: list[dict[str, Any]] = []
+  for one in jax.local_devices():
+    told = one.memory_stats() if one.platform != 'cpu' else None
+    if told:
+      found.append({
+        'device': f'{one.platform}:{one.id}',
+        'in_use': told['bytes_in_use'],
+        'peak': told.get('peak_bytes_in_use'),
+        'reserved': told.get('bytes_reserved', told.get('pool_bytes')),
+      })  # fmt: skip
+  return found
+
+
 def seed(seed: int) -> None:
   """JAX has no hidden random state."""
   del seed

@@ -43,6 +43,7 @@ from algorithmic_efficiency.frameworks.on_jax import (
 __all__ = [
   'NAME',
   'activate',
+  'allocated',
   'apply',
   'compile_does_not_help',
   'compile_seconds',

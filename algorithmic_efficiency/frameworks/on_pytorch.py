@@ -65,6 +65,19 @@ def describe_devices() -> str:
   return f'{num_devices()} x {name}'
 
 
+def allocated() -> list[dict[str, Any]]:
+  """Bytes that this process's accelerators have in use, at most, and set aside; [] on a CPU."""
+  if DEVICE.type == 'cpu':
+    return []
+  kind = getattr(torch, DEVICE.type)
+  return [{
+    'device': str(DEVICE),
+    'in_use': kind.memory_allocated(DEVICE),
+    'peak': kind.max_memory_allocated(DEVICE),
+    'reserved': kind.memory_reserved(DEVICE),
+  }]  # fmt: skip
+
+
 def seed(seed: int) -> None:
   """Seeds the hidden random state that dropout and default initialisers draw from."""
   torch.manual_seed(seed)

@@ -1,5 +1,6 @@
 """This file reads a process's mappings as Linux lists them in maps and smaps (proc(5))."""
 
+import functools
 import re
 from typing import NamedTuple
 
@@ -9,13 +10,9 @@ HEAP, STACK, LIBRARY, FILE, ANONYMOUS, KERNEL = (
 )  # fmt: skip
 REGIONS = (HEAP, ANONYMOUS, LIBRARY, FILE, STACK, KERNEL)
 _KIB = 1024
-_LINE = rb'^([0-9a-f]+)-([0-9a-f]+) (\S{4}) ([0-9a-f]+) \S+ \d+ *(.*)$'
-_HEADER = re.compile(_LINE, re.MULTILINE)
-_FIELD = re.compile(
-  rb'^(?:([0-9a-f]+-[0-9a-f]+ .*)|Rss: +(\d+)|Referenced: +(\d+)|AnonHugePages: +(\d+)'
-  rb'|VmFlags:(.*))',
-  re.MULTILINE,
-)
+_SIZES = (b'Rss', b'Referenced', b'AnonHugePages')
+_FLAGS = b'VmFlags'
+_HEADER = re.compile(rb'[0-9a-f]+-[0-9a-f]+ \S{4} ')
 
 
 class Mapping(NamedTuple):
@@ -52,14 +49,14 @@ class Usage(NamedTuple):
     resident: in memory.
     referenced: of these, touched since clear_refs.
     huge: of these, in huge pages.
-    flags: VmFlags, such as ('rd', 'wr', 'dd').
+    flags: VmFlags, such as 'rd wr mr mw me dd ac'.
   """
 
   mapping: Mapping
   resident: int
   referenced: int
   huge: int
-  flags: tuple[str, ...]
+  flags: str
 
 
 def region(permissions: str, path: str) -> str:
@@ -77,37 +74,43 @@ def region(permissions: str, path: str) -> str:
 
 def parse_maps(content: bytes) -> list[Mapping]:
   """The mappings in the content of /proc/PID/maps."""
-  return [_mapping(match.groups()) for match in _HEADER.finditer(content)]
+  return [_mapping(line) for line in content.splitlines()]
 
 
 def parse_smaps(content: bytes) -> list[Usage]:
   """The mappings in the content of /proc/PID/smaps."""
-  found: list[Usage] = []
-  header, flags, numbers = b'', b'', [0, 0, 0]
-  for match in _FIELD.finditer(content):
-    place, text = match.lastindex, match[match.lastindex or 0]
-    if place == 1:
-      if header:
-        found.append(_usage(header, numbers, flags))
-      header, flags, numbers = text, b'', [0, 0, 0]  # a kernel may leave fields out
-    elif place == 5:
-      flags = text
-    elif place is not None:
-      numbers[place - 2] = int(text) * _KIB
-  if header:
-    found.append(_usage(header, numbers, flags))
-  return found
+  if not content:  # it has just ended
+    return []
+  lines = content.split(b'\n')
+  every = next((n for n, line in enumerate(lines[1:], 1) if _HEADER.match(line)), len(lines) - 1)
+  names = [line.partition(b':')[0] for line in lines[1:every]]
+  places = {name: names.index(name) + 1 for name in (*_SIZES, _FLAGS) if name in names}
+  sizes = [_numbers(lines, places.get(name), every, name) for name in _SIZES]
+  flags = (
+    [line.decode() for line in lines[places[_FLAGS]::every]] if _FLAGS in places
+    else [''] * len(sizes[0])
+  )  # fmt: skip
+  headers = lines[:-1:every]
+  return [
+    Usage(_mapping(header), *told) for header, *told in zip(headers, *sizes, flags, strict=True)
+  ]
 
 
-def _usage(header: bytes, numbers: list[int], flags: bytes) -> Usage:
-  match = _HEADER.match(header)
-  assert match is not None
-  resident, referenced, huge = numbers
-  named = tuple(flags.decode().split())
-  return Usage(_mapping(match.groups()), resident, referenced, huge, named)
+def _numbers(lines: list[bytes], place: int | None, every: int, name: bytes) -> list[int]:
+  """The bytes in a line of each entry; all entries of a kernel have the same lines."""
+  if place is None:  # a kernel may leave it out
+    return [0] * ((len(lines) - 1) // every)
+  begin = len(name) + 1
+  found = lines[place::every]
+  if not all(line.startswith(name) for line in found):
+    raise ValueError(f'smaps has entries of different lines: no {name.decode()!r} in one')
+  return [int(line[begin:-3]) * _KIB for line in found]
 
 
-def _mapping(fields: tuple[bytes, ...]) -> Mapping:
-  begin, end, permissions, offset, path = fields
-  name = path.decode(errors='backslashreplace')
-  return Mapping(int(begin, 16), int(end, 16), permissions.decode(), int(offset, 16), name)
+@functools.lru_cache(1 << 16)  # from one sample to the next nearly all are the same
+def _mapping(header: bytes) -> Mapping:
+  """From '7f00-7f01 rw-p 00000000 00:00 0   /path with blanks', as maps and smaps have it."""
+  words = header.split(None, 5)
+  begin, _, end = words[0].partition(b'-')
+  path = words[5].decode(errors='backslashreplace') if len(words) > 5 else ''
+  return Mapping(int(begin, 16), int(end, 16), words[1].decode(), int(words[2], 16), path)

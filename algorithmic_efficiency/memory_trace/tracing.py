@@ -65,6 +65,7 @@ class Tracing:
     self.asked = asked
     self._keeps = filters.parse(asked.drop, asked.keep, asked.only_path)
     self.agents = Agents()
+    self._writer: Writer | None = None
     self.backend: Backend = backends.load(
       asked.backend,
       chunk_bytes=asked.chunk_bytes,
@@ -87,7 +88,7 @@ class Tracing:
     be traced; signals end the trace in good order.
     """
     asked = self.asked
-    writer = Writer(asked.path, self._header(process))
+    writer = self._writer = Writer(asked.path, self._header(process))
     try:
       settings = Settings(asked.sample_sec, asked.duration_sec, asked.children, self._keeps)
       sampler = Sampler(self.backend, process, writer, settings, pulse, tell)
@@ -97,6 +98,11 @@ class Tracing:
     finally:
       writer.close()
     return reason
+
+  def note(self, kind: str, **content: Any) -> None:
+    """Adds a line of another kind to the trace that runs."""
+    assert self._writer is not None
+    self._writer.line(kind, **content)
 
   def close(self) -> None:
     """Lets go of the agents."""

@@ -32,7 +32,7 @@ _SCAN = struct.Struct('<12Q')  # struct pm_scan_arg
 _PROTECT_AGAIN = 1  # PM_SCAN_WP_MATCHING
 _CAN_BE_PROTECTED, _WRITTEN = 1 << 0, 1 << 1
 _REGIONS = 1 << 16  # a call; each is 24 bytes: begin, end, categories
-_END_OF_ADDRESSES = 1 << 47
+_NONE = np.empty((0, 3), np.uint64)
 _REGISTERED = 'uw'  # VmFlags of a mapping that is
 
 
@@ -73,7 +73,10 @@ class Watch:
 
   def __init__(self, process: Process, keeps: Sequence[Filter], agents: Agents) -> None:
     self._process, self._keeps, self._agents = process, keeps, agents
-    self._register(parse_smaps(process.read('smaps')))
+    usages = parse_smaps(process.read('smaps'))
+    # Of the stack, at the top; the kernel's own [vsyscall] above may not be asked for.
+    self._top = max((u.mapping.end for u in usages if u.mapping.region != KERNEL), default=0)
+    self._register(usages)
 
   def reset(self) -> None:
     """Protects what is not; after `collect` that is nothing."""
@@ -81,7 +84,7 @@ class Watch:
 
   def collect(self) -> np.ndarray:
     """(n, 3): begin, end, categories of what was written."""
-    return scan(self._process)
+    return scan(self._process, self._top)
 
   def decode(self, raw: np.ndarray) -> Touched:
     """Pages, and bytes of each mapping as it is now, with what is resident now."""
@@ -91,7 +94,11 @@ class Watch:
     touched = refs.by_mapping(
       [usage._replace(referenced=_within(written, usage.mapping)) for usage in usages], self._keeps
     )
-    kept = [u.mapping for u in usages if filters.keeps(self._keeps, u.mapping)]
+    kept = [
+      u.mapping
+      for u in usages
+      if u.mapping.region != KERNEL and filters.keeps(self._keeps, u.mapping)
+    ]
     touched.units = _clipped(written, kept)
     return touched
 
@@ -108,17 +115,17 @@ class Watch:
       self._agents.ask(self._process.pid, agent.NOTE_WRITES, ranges)
 
 
-def scan(process: Process) -> np.ndarray:
-  """(n, 3) begin, end and categories of what was written since; it is protected again."""
+def scan(process: Process, top: int) -> np.ndarray:
+  """(n, 3) begin, end and categories of what was written below `top`; it is protected again."""
   fd = process.open('pagemap')
   try:
     found: list[np.ndarray] = []
     begin = 0
-    while begin < _END_OF_ADDRESSES:
+    while begin < top:
       regions = np.empty((_REGIONS, 3), np.uint64)
-      count, begin = _scan(fd, begin, _END_OF_ADDRESSES, regions)
+      count, begin = _scan(fd, begin, top, regions)
       found.append(regions[:count])
-    return np.concatenate(found)
+    return np.concatenate([_NONE, *found])
   finally:
     os.close(fd)
 
@@ -136,6 +143,8 @@ def _scan(fd: int, begin: int, end: int, regions: np.ndarray) -> tuple[int, int]
 
 def _within(ranges: np.ndarray, mapping: Mapping) -> int:
   """Bytes of the ranges in a mapping."""
+  if mapping.region == KERNEL:  # its addresses may be beyond what int64 holds
+    return 0
   begins, ends = np.maximum(ranges[:, 0], mapping.begin), np.minimum(ranges[:, 1], mapping.end)
   return int(np.maximum(ends - begins, 0).sum())
 

@@ -98,6 +98,16 @@ SETTINGS = (
     's',
     'time spent starting, stopping and writing the profiler (only with --profile_steps)',
   ),
+  Column(
+    'memory_traced',
+    'TRUE',
+    'the process was stopped to see which memory it touches (only with --trace_memory)',
+  ),
+  Column(
+    'accumulated_memory_trace_time',
+    's',
+    'time it stood still for that, which no other time has in it (only with --trace_memory)',
+  ),
   Column('accumulated_lost_time', 's', 'work done after a checkpoint, lost when a run was killed'),
   Column(
     'trial_seed',
@@ -105,6 +115,7 @@ SETTINGS = (
     "the trial's own seed, derived from the study's rng_seed and the trial's index",
   ),
   Column('rng_seed', '', 'the seed of the study'),
+  Column('trace_memory', '', 'which memory was traced: BACKEND:WINDOW'),
   Column('data', '', 'real or synthetic'),
   Column('edition', '', 'the edition of the rules: 0.5, 0.6 or 1.0'),
 )
@@ -316,6 +327,12 @@ With `--profile_steps=START:STOP`: the trace of the profiler, JAX's in
 of several processes each has a folder `process_<i>`. `profile.json` beside it has `steps_asked` and
 `steps_traced` (half-open), `files`, the `seconds` it took, the `problem` if there was one,
 versions, devices, and the devices' clocks at the `begin` and `end` of the window.
+
+## memory.jsonl
+
+With `--trace_memory=BACKEND:WINDOW`: which memory the trial's process touched, as
+[MEMORY.md](../memory_trace/MEMORY.md) describes; `memory_<n>.jsonl` when the trial was taken up
+again, `memory_process_<i>.jsonl` of several processes.
 """
 
 

@@ -90,6 +90,11 @@ class TrialFolder:
     """The trace of a process: several have a folder each in `traces`."""
     return TraceFolder(self.traces / f'process_{process}' if num_processes > 1 else self.traces)
 
+  def memory(self, process: int | None = None, number: int = 1) -> Path:
+    """What memory was touched (--trace_memory), of a process, when it was taken up so often."""
+    of_process = '' if process is None else f'_process_{process}'
+    return self.path / f'memory{of_process}{"" if number == 1 else f"_{number}"}.jsonl'
+
   def checkpoint(self, step: int, evaluated: bool = True) -> Path:
     """The folder of a checkpoint, after the evaluation that was due at its step or before."""
     name = f'{step}{"" if evaluated else "_unevaluated"}'

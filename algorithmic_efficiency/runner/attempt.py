@@ -20,7 +20,7 @@ from algorithmic_efficiency.records.recorder import Recorder
 from algorithmic_efficiency.records.run_folder import TrialFolder
 from algorithmic_efficiency.records.trial_lock import TrialLock
 from algorithmic_efficiency.records.whole_files import write_whole
-from algorithmic_efficiency.runner import seeds, streams, tracing
+from algorithmic_efficiency.runner import memory_tracing, seeds, streams, tracing
 from algorithmic_efficiency.runner.agreement import Agreement
 from algorithmic_efficiency.runner.checkpoint import Checkpoints, Saved
 from algorithmic_efficiency.runner.clock import Clock
@@ -78,7 +78,10 @@ class Attempt:
     self._lock = lock
     self._trial = Trial(alone=study.framework.processes.count() == 1)
     self._session = NoSession()
-    self._clock = Clock(self._wait, observe=lambda account: self._session.phases.observe(account))
+    self._memory = memory_tracing.make(study, folder, self._wait, self._warn)
+    self._clock = Clock(
+      self._wait, self._memory.now, lambda account: self._session.phases.observe(account)
+    )
     self._agreement = Agreement(study.framework.processes, lambda: study.interrupts.asked)
     settings = study.plan.settings
     kept = settings.num_checkpoints_kept if settings.save_checkpoints else 0
@@ -117,7 +120,7 @@ class Attempt:
         _log.info('%s  %s', self._title, self._shown_point())
         if self._study.algoperf_log is not None:
           self._study.algoperf_log.begins(self._number, self._plan.num_trials)
-        with self._profiler:  # a checkpoint comes before the end of a trace
+        with self._memory, self._profiler:  # a checkpoint comes before the end of a trace
           reason = self._train_or_save()
         self._record_end()
       self._write_state('complete', reason)
@@ -214,6 +217,7 @@ class Attempt:
     return {n: self._point[n] for n in ('dropout_rate', 'aux_dropout_rate') if n in self._point}
 
   def _tick(self, trial: Trial, seconds: float) -> None:
+    self._memory.step_ended(trial.global_step)
     self._stop_if_asked()
     self._progress.tick(trial.global_step, seconds)
 
@@ -296,6 +300,7 @@ class Attempt:
       'preemption_count': len(self._preemptions),
       'accumulated_lost_time': self._clock.seconds('lost'),
       **self._profiler.columns(),
+      **self._memory.columns(),
       **self._session.columns(),
     }
 
@@ -379,8 +384,8 @@ class Attempt:
       'preemptions': self._preemptions,
       'datetime': now,
     }
-    if (profiled := self._profiler.summary()) is not None:
-      self._state['profiled'] = profiled
+    measured = {'profiled': self._profiler.summary(), 'memory_traced': self._memory.summary()}
+    self._state |= {name: told for name, told in measured.items() if told is not None}
     content = to_json(self._state)
     if self._writes:
       write_whole(self._folder.state, json.dumps(content, indent=2) + '\n')

@@ -41,6 +41,9 @@ def summarize(study: Any, outcomes: list[dict[str, Any]]) -> None:
       '-' if 'score' not in last else f'{last["score"]:.2f}',
       '-' if value is None else f'{value:.4f}',
     )  # fmt: skip
+  stood = [o['memory_traced']['left_out_sec'] for o in outcomes if 'memory_traced' in o]
+  if stood:
+    _log.info('memory was traced: %.1f s that the process stood still are in no time.', sum(stood))
   profiled = [str(o['run_idx']) for o in outcomes if o.get('profiled', {}).get('steps_traced')]
   if profiled:
     which = f'trial {profiled[0]}' if len(profiled) == 1 else f'trials {", ".join(profiled)}'

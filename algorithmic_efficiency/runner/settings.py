@@ -10,6 +10,7 @@ from typing import Any, overload
 from algorithmic_efficiency.errors import UsageError
 from algorithmic_efficiency.frameworks import check_device
 from algorithmic_efficiency.hparams import search_space
+from algorithmic_efficiency.memory_trace import handle
 from algorithmic_efficiency.profiling import window
 from algorithmic_efficiency.records import metadata
 from algorithmic_efficiency.records.run_folder import RunFolder
@@ -52,6 +53,7 @@ class Settings:
   torch_compile: str
   device: str = 'auto'
   profile_steps: str | None = None
+  trace_memory: str | None = None
   command: str
 
 
@@ -73,6 +75,7 @@ class Plan:
     seed: of the study.
     extra: extra metadata.
     profile: the steps to trace, if any.
+    memory: how to trace the memory, if at all.
   """
 
   settings: Settings
@@ -89,6 +92,7 @@ class Plan:
   seed: int
   extra: dict[str, str]
   profile: window.Window | None = None
+  memory: handle.Wanted | None = None
 
   @property
   def self_tuning(self) -> bool:
@@ -113,6 +117,8 @@ class Plan:
         identity[name] = getattr(settings, name)
     if self.profile is not None:
       identity['profile_steps'] = str(self.profile)
+    if self.memory is not None:
+      identity['trace_memory'] = str(settings.trace_memory)
     return identity
 
 
@@ -124,6 +130,7 @@ def check(settings: Settings) -> Plan:
   found = registry.find(base)
   check_device(framework, settings.device)
   profile = window.parse(settings.profile_steps, settings.max_global_steps)
+  memory = handle.parse(settings.trace_memory)
   extra = metadata.parse_extra(settings.record_extra_metadata)
   submission, space = _check_algorithm(settings, framework)
   num_trials = settings.num_tuning_trials
@@ -146,6 +153,7 @@ def check(settings: Settings) -> Plan:
     seed=_seed(settings, folder),
     extra=extra,
     profile=profile,
+    memory=memory,
   )
 
 
@@ -174,10 +182,13 @@ def read_metadata(folder: RunFolder) -> dict[str, Any]:
   return metadata.read(folder.metadata)
 
 
+_OPTIONAL = ('max_global_steps', 'eval_period_steps', 'profile_steps', 'trace_memory')
+
+
 def _compare(before: dict[str, Any], plan: Plan) -> None:
   now = plan.identity()
   differences: list[str] = []
-  for name in (*now, 'max_global_steps', 'eval_period_steps', 'profile_steps'):
+  for name in (*now, *_OPTIONAL):
     ours = now.get(name)
     if before.get(name) != ours:
       differences.append(f'{name} is {ours!r}, there it is {before.get(name)!r}')
