@@ -18,6 +18,7 @@ from algorithmic_efficiency.frameworks import state_jax as state
 from algorithmic_efficiency.frameworks.on_jax import (
   NAME,
   activate,
+  allocated,
   apply,
   compile_does_not_help,
   compile_seconds,

@@ -64,17 +64,20 @@ class Tracing:
   def __init__(self, asked: Asked) -> None:
     self.asked = asked
     self._keeps = filters.parse(asked.drop, asked.keep, asked.only_path)
-    self.agents = Agents()
     self._writer: Writer | None = None
-    self.backend: Backend = backends.load(
-      asked.backend,
-      chunk_bytes=asked.chunk_bytes,
-      agents=self.agents,
-      sample_sec=asked.sample_sec or 1.0,
-    )
-    if reason := self.backend.probe():
+    self.agents = Agents()
+    try:
+      self.backend: Backend = backends.load(
+        asked.backend,
+        chunk_bytes=asked.chunk_bytes,
+        agents=self.agents,
+        sample_sec=asked.sample_sec or 1.0,
+      )
+      if reason := self.backend.probe():
+        raise UsageError(f'--backend={asked.backend} cannot be used: {reason}.')
+    except BaseException:
       self.agents.close()
-      raise UsageError(f'--backend={asked.backend} cannot be used: {reason}.')
+      raise
 
   def run(
     self,

@@ -41,7 +41,7 @@ def main() -> None:
   print(json.dumps(told), flush=True)
   touch()
   print('ready', flush=True)
-  _touch_on(touch, options.period_sec, parent)
+  _touch_on(touch, options.period_sec, parent, options.duration_sec)
 
 
 def _options() -> argparse.Namespace:
@@ -52,6 +52,7 @@ def _options() -> argparse.Namespace:
   parser.add_argument('--access', choices=('read', 'write', 'mixed'), default='mixed')
   parser.add_argument('--order', choices=('sequential', 'random', 'strided'), default='sequential')
   parser.add_argument('--period_sec', type=float, default=0.0, help='rest after each whole turn')
+  parser.add_argument('--duration_sec', type=float, default=float('inf'), help='then it ends')
   parser.add_argument('--huge', action='store_true', help='ask for transparent huge pages')
   parser.add_argument('--no_thp', action='store_true', help='forbid them, as a tracer would')
   options = parser.parse_args()
@@ -109,9 +110,12 @@ def _touch_at_random(hot: memoryview, access: str) -> Callable[[], None]:
   return touch
 
 
-def _touch_on(touch: Callable[[], None], period_sec: float, parent: int) -> None:
-  """Touches until the parent has ended."""
-  while os.getppid() == parent:
+def _touch_on(
+  touch: Callable[[], None], period_sec: float, parent: int, duration_sec: float
+) -> None:
+  """Touches until the parent has ended, or its time is over."""
+  last = time.monotonic() + duration_sec
+  while os.getppid() == parent and time.monotonic() < last:
     end = time.monotonic() + _BURST_SEC
     while True:
       touch()
