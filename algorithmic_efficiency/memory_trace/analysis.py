@@ -9,7 +9,6 @@ from algorithmic_efficiency.memory_trace import heat_map, rebin, reuse_distance,
 from algorithmic_efficiency.memory_trace.backends import REGION
 from algorithmic_efficiency.memory_trace.filters import Filter
 from algorithmic_efficiency.memory_trace.heat_map import HeatMap
-from algorithmic_efficiency.memory_trace.rebin import Rebinned
 from algorithmic_efficiency.memory_trace.reuse_distance import ReuseDistances
 from algorithmic_efficiency.memory_trace.trace_file import Trace
 from algorithmic_efficiency.memory_trace.windows import Windows

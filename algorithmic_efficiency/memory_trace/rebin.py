@@ -13,7 +13,9 @@ from algorithmic_efficiency.memory_trace import working_set
 from algorithmic_efficiency.memory_trace.reuse_distance import Recency
 from algorithmic_efficiency.memory_trace.working_set import Row
 
-Rule = Callable[[int, int | None], int]  # (index, steps made before it) -> number of its union, < 0: none
+Rule = Callable[
+  [int, int | None], int
+]  # (index, steps made before it) -> number of its union, < 0: none
 
 
 class Union(NamedTuple):
@@ -76,7 +78,7 @@ class Rebinned:
       self.unions.append(self._now)
 
   def table_row(self, steady: int) -> dict[str, Any] | None:
-    """Statistics of the unions that begin at the window `steady` or later; None if there is none."""
+    """Statistics of the unions that begin at the window `steady` or later; None without any."""
     unions = [union for union in self.unions if union.first >= steady]
     if not unions:
       return None
@@ -107,16 +109,14 @@ def by_steps(steps: int) -> Rebinned:
   """
   if steps < 1:
     raise UsageError(f'{steps} steps cannot be joined; give a number from 1 on.')
-  return Rebinned(
-    f'{steps} steps', lambda _, before: -1 if before is None else before // steps
-  )
+  return Rebinned(f'{steps} steps', lambda _, before: -1 if before is None else before // steps)
 
 
 def needs_units(granularity: object, path: object) -> UsageError:
   """Why windows of a trace cannot be joined."""
   return UsageError(
-    f'windows of {str(path)!r} cannot be joined: by {granularity} it tells how much was touched and '
-    'not which pages; trace with longer windows, or with a backend that tells pages.'
+    f'windows of {str(path)!r} cannot be joined: by {granularity} it tells how much was touched '
+    'and not which pages; trace with longer windows, or with a backend that tells pages.'
   )
 
 

@@ -46,9 +46,7 @@ def are_sound(runs: np.ndarray) -> bool:
   firsts, counts = runs[:, 0], runs[:, 1]
   if not len(runs):
     return True
-  return bool(
-    firsts[0] >= 0 and counts.min() > 0 and (firsts[1:] >= (firsts + counts)[:-1]).all()
-  )
+  return bool(firsts[0] >= 0 and counts.min() > 0 and (firsts[1:] >= (firsts + counts)[:-1]).all())
 
 
 def of_mappings(mappings: Iterable[Mapping], unit_bytes: int) -> np.ndarray:

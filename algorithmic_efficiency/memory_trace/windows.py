@@ -108,7 +108,8 @@ class Windows:
     for sample in sorted(samples, key=self._place):
       if sample.touched.units is None:
         return None
-      parts.append(sample.touched.units + [[self._place(sample) << PROCESS_BITS, 0]])
+      process = np.array([[self._place(sample) << PROCESS_BITS, 0]])
+      parts.append(sample.touched.units + process)
     return np.concatenate(parts)
 
   def _place(self, sample: Sample) -> int:
