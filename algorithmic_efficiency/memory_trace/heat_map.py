@@ -85,21 +85,24 @@ class Seen:
 
   def parts(self, units: np.ndarray, unit_bytes: int) -> list[Part]:
     """What the units are; where mappings followed each other at a place it is the last one."""
-    labels: dict[tuple[int, str, str], int] = {}
+    labels: dict[tuple[int, str, str, int], int] = {}
+    groups = _groups(self._mappings)
     label = np.full(len(units), -1)
     for process, mapping in self._mappings:
       name = _name(mapping)
-      which = labels.setdefault((process, mapping.region, name), len(labels))
+      which = labels.setdefault(
+        (process, mapping.region, name, groups[process, mapping]), len(labels)
+      )
       base = process << PROCESS_BITS
       low, high = (base + mapping.begin // unit_bytes, base - (-mapping.end // unit_bytes))
       if low < 2**62 and high < 2**62:  # the kernel's own pages lie beyond all processes
         label[slice(*np.searchsorted(units, [low, high]))] = which
-    names = [*labels, (0, ANONYMOUS, 'unknown')]
+    names = [*labels, (0, ANONYMOUS, 'unknown', 0)]
     cuts = np.flatnonzero(np.diff(label)) + 1 if len(label) else []
     found: list[Part] = []
     for first, last in zip([0, *cuts], [*cuts, len(label)], strict=True):
       if last > first:
-        process, region, name = names[label[first]]
+        process, region, name, _ = names[label[first]]
         found.append(Part(name, region, process, int(first), int(last)))
     return _joined(found, _SMALL * len(units))
 
@@ -140,6 +143,23 @@ def _name(mapping: Mapping) -> str:
   return mapping.path.rpartition('/')[2]
 
 
+def _groups(mappings: Iterable[tuple[int, Mapping]]) -> dict[tuple[int, Mapping], int]:
+  """A number each; the same for those of a kind that touch or follow each other at a place.
+
+  A backend may have split a mapping, and one that grows comes again; but two areas with a gap
+  between them are two, though neither has a name.
+  """
+  found: dict[tuple[int, Mapping], int] = {}
+  before, end, number = None, 0, 0
+  for process, mapping in sorted(mappings):
+    kind = process, mapping.region, mapping.path
+    if kind != before or mapping.begin > end:
+      before, end, number = kind, 0, number + 1
+    end = max(end, mapping.end)
+    found[process, mapping] = number
+  return found
+
+
 def _joined(parts: list[Part], small: float) -> list[Part]:
   """Small neighbours of a kind go together, under the region's name unless all have one name."""
   found: list[Part] = []
@@ -151,7 +171,8 @@ def _joined(parts: list[Part], small: float) -> list[Part]:
       continue
     # A group of small ones is known by its name and takes in more, however large it has become.
     gathers = before.name == before.region or before.last - before.first < small
-    if before.name == part.name or (gathers and part.last - part.first < small):
+    of_a_file = before.name == part.name != part.region
+    if of_a_file or (gathers and part.last - part.first < small):
       name = part.name if before.name == part.name else part.region
       found[-1] = before._replace(name=name, last=part.last)
     else:

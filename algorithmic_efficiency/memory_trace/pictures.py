@@ -86,7 +86,7 @@ def _working_set(figure: Any, found: Analysis) -> None:
     close.annotate(f'up to {highest:,.0f} MiB', (0.005, 0.97), xycoords='axes fraction', va='top',
                    fontsize=8, color=_INK)  # fmt: skip
   for axes in (whole, close):
-    axes.axvspan(0, steady[0].begin_sec, color='#000000', alpha=0.05, lw=0)
+    axes.axvspan(0, steady[0].begin_sec, color='#000000', alpha=0.05, lw=0, zorder=0)
     axes.legend(fontsize=8, loc='upper left', bbox_to_anchor=(1.0, 1.0))
   whole.set(ylabel='MiB', ylim=(0, None))
   close.set(ylabel='MiB touched in a window', xlabel='seconds; grey: start-up')
@@ -154,7 +154,7 @@ def _heat_map(figure: Any, found: Analysis) -> None:
   begins = [found.rows[int(edge)].begin_sec for edge in heat.edges[:-1]]
   image = axes.pcolormesh(
     [*begins, found.rows[-1].end_sec], np.linspace(0, height, len(heat.touched) + 1),
-    100 * heat.touched, cmap='magma_r', vmin=0, vmax=100, rasterized=True,
+    np.ma.masked_equal(100 * heat.touched, 0), cmap='magma_r', vmin=0, vmax=100, rasterized=True,
   )  # fmt: skip
   axes.grid(visible=False)
   strip.grid(visible=False)
@@ -197,8 +197,9 @@ def _rebinned(figure: Any, found: Analysis) -> None:
               label=f'{label}: mean, 5 to 95 %')  # fmt: skip
     for second, row in zip(seconds, rows, strict=True):
       text = f'{row["mean_bytes"] / _MIB:,.0f}' + ('' if rows is counted else f' ({row["joined"]})')
-      axes.annotate(text, (second, row['mean_bytes'] / _MIB), xytext=(0, 7), ha='center',
-                    textcoords='offset points', fontsize=8, color=_INK)  # fmt: skip
+      above = (-4, 7, 'right') if rows is counted else (6, -14, 'left')
+      axes.annotate(text, (second, row['mean_bytes'] / _MIB), xytext=above[:2], ha=above[2],
+                    textcoords='offset points', fontsize=8, color=colour)  # fmt: skip
   axes.set_xscale('log')
   ticks = sorted({row['seconds_each'] for row in counted or by_steps})
   axes.set_xticks(ticks, [f'{tick:.3g}' for tick in ticks])
