@@ -146,7 +146,12 @@ def test_what_is_no_trace_is_told(tmp_path, content, words):
 
 @pytest.mark.parametrize(
   ('old', 'new'),
-  [('"units": "', '"units": "!'), ('"pid": 7', '"pip": 7'), ('"units": "eAE', '"units": "eAF')],
+  [
+    ('"units": "eAF', '"units": "eAA'),
+    ('"pid": 7', '"pip": 7'),
+    ('"mappings": "', '"mappings": "A'),
+    ('"touched": ', '"touched": [], "step": {}, "units": "", "x": '),
+  ],
 )
 def test_damage_is_told_with_its_place(tmp_path, old, new):
   told_in_one_line(
