@@ -204,7 +204,8 @@ def _rebinned(figure: Any, found: Analysis) -> None:
   ticks = sorted({row['seconds_each'] for row in counted or by_steps})
   axes.set_xticks(ticks, [f'{tick:.3g}' for tick in ticks])
   axes.set_xticks([], minor=True)
-  axes.set(xlabel='length of a window, seconds', ylabel='working set, MiB', ylim=(0, None))
+  most = max(row['p95_bytes'] for row in found.rebinned) / _MIB
+  axes.set(xlabel='length of a window, seconds', ylabel='working set, MiB', ylim=(0, 1.12 * most))
   axes.legend(fontsize=8, loc='lower right')
   axes.set_title('Working set by the length of the window (unions of windows; steady ones)')
 

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -150,7 +152,6 @@ def test_what_is_no_trace_is_told(tmp_path, content, words):
     ('"units": "eAF', '"units": "eAA'),
     ('"pid": 7', '"pip": 7'),
     ('"mappings": "', '"mappings": "A'),
-    ('"touched": ', '"touched": [], "step": {}, "units": "", "x": '),
   ],
 )
 def test_damage_is_told_with_its_place(tmp_path, old, new):
@@ -205,3 +206,19 @@ def told_in_one_line(done, code, words):
   assert (done.returncode, done.stderr.count('\n')) == (code, 1), done.stderr
   assert done.stderr.startswith('analyse_memory: error: ')
   assert words in done.stderr
+
+
+def test_help_takes_no_time_for_what_it_does_not_need():
+  code = """
+import sys
+sys.argv = ['analyse_memory', '--help']
+sys.path.insert(0, 'scripts')
+try:
+  import analyse_memory
+  analyse_memory.main()
+finally:
+  print(sorted({'numpy', 'matplotlib', 'jax', 'torch'} & set(sys.modules)))
+"""
+  done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT)
+  assert done.returncode == 0
+  assert done.stdout.endswith('[]\n')
