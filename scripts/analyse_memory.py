@@ -39,17 +39,22 @@ def main() -> int:
   given = _parse()
   try:
     options, traces = _options(given), _named(given.trace)
-    for name, path in traces.items():
-      folder = given.output_dir / name if len(traces) > 1 else given.output_dir
-      _analyse(name, path, options, folder, not given.no_pictures)
   except UsageError as error:
     print(f'analyse_memory: error: {error}', file=sys.stderr)
     return 2
-  except MeasurementError as error:
-    print(f'analyse_memory: error: {error}', file=sys.stderr)
-    return 1
-  print(f'written to {given.output_dir}')
-  return 0
+  code = 0
+  for name, path in traces.items():
+    folder = given.output_dir / name if len(traces) > 1 else given.output_dir
+    try:
+      _analyse(name, path, options, folder, not given.no_pictures)
+    except (UsageError, MeasurementError) as error:
+      print(f'analyse_memory: error: {error}', file=sys.stderr)
+      if isinstance(error, UsageError):
+        return 2
+      code = 1
+    else:
+      print(f'  written to {folder}')
+  return code
 
 
 def _analyse(name: str, path: Path, options: 'Options', folder: Path, pictures: bool) -> None:

@@ -197,6 +197,13 @@ def test_no_samples_are_a_failure(tmp_path):
   told_in_one_line(run(tmp_path, write(tmp_path / 'a.jsonl', [])), 1, 'has no windows')
 
 
+def test_one_without_samples_holds_up_no_other(tmp_path):
+  paths = write(tmp_path / 'none.jsonl', []), small(tmp_path / 'a.jsonl')
+  done = run(tmp_path, *paths, '--no_pictures')
+  told_in_one_line(done, 1, 'has no windows')
+  assert {path.name for path in (tmp_path / 'out').iterdir()} == {'a'}
+
+
 def test_a_folder_that_cannot_be_made(tmp_path):
   (tmp_path / 'out').write_text('')
   told_in_one_line(run(tmp_path, small(tmp_path / 'a.jsonl')), 2, '--output_dir')
