@@ -152,9 +152,9 @@ def _heat_map(figure: Any, found: Analysis) -> None:
   height = heat.units * found.unit_bytes / _MIB
   strip, axes = figure.subplots(1, 2, sharey=True, width_ratios=[1, 40])
   begins = [found.rows[int(edge)].begin_sec for edge in heat.edges[:-1]]
-  image = axes.pcolormesh(
+  image = axes.pcolorfast(
     [*begins, found.rows[-1].end_sec], np.linspace(0, height, len(heat.touched) + 1),
-    np.ma.masked_equal(100 * heat.touched, 0), cmap='magma_r', vmin=0, vmax=100, rasterized=True,
+    np.ma.masked_equal(100 * heat.touched, 0), cmap='magma_r', vmin=0, vmax=100,
   )  # fmt: skip
   axes.grid(visible=False)
   strip.grid(visible=False)
