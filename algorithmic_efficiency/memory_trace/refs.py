@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from algorithmic_efficiency.memory_trace import filters
 from algorithmic_efficiency.memory_trace.backends import MAPPING, Capabilities, Extent, Touched
 from algorithmic_efficiency.memory_trace.filters import Filter
-from algorithmic_efficiency.memory_trace.mappings import Usage, parse_smaps
+from algorithmic_efficiency.memory_trace.mappings import Smaps, parse_columns
 from algorithmic_efficiency.memory_trace.processes import Process
 
 FLUSHES = (
@@ -53,7 +53,7 @@ class Watch:
 
   def decode(self, raw: bytes) -> Touched:
     """Bytes of each mapping."""
-    return by_mapping(parse_smaps(raw), self._keeps)
+    return by_mapping(parse_columns(raw), self._keeps)
 
   def close(self) -> None:
     """There is nothing to undo."""
@@ -78,14 +78,19 @@ def forget(process: Process) -> None:
   process.write('clear_refs', b'4')
 
 
-def by_mapping(usages: Sequence[Usage], keeps: Sequence[Filter]) -> Touched:
-  """The usages that the filters keep, and the sums of all."""
+def by_mapping(told: Smaps, keeps: Sequence[Filter]) -> Touched:
+  """The mappings that the filters keep, and the sums of all."""
+  columns = zip(told.mappings, told.resident.tolist(), told.referenced.tolist(), strict=True)
+  touched = of_all(told)
+  touched.extents = [Extent(*column) for column in columns if filters.keeps(keeps, column[0])]
+  return touched
+
+
+def of_all(told: Smaps) -> Touched:
+  """The sums of all mappings: virtual, resident, and in huge pages."""
+  begins, ends = told.bounds
   return Touched(
-    extents=[
-      Extent(u.mapping, u.resident, u.referenced)
-      for u in usages if filters.keeps(keeps, u.mapping)
-    ],
-    virtual=sum(u.mapping.size for u in usages),
-    resident=sum(u.resident for u in usages),
-    huge=sum(u.huge for u in usages),
-  )  # fmt: skip
+    virtual=int((ends - begins).sum()),
+    resident=int(told.resident.sum()),
+    huge=int(told.huge.sum()),
+  )

@@ -7,7 +7,6 @@ time in the kernel by the number of mappings, and forbids huge pages where chunk
 the record says so.
 """
 
-import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -24,7 +23,13 @@ from algorithmic_efficiency.memory_trace.backends import (
   Touched,
 )
 from algorithmic_efficiency.memory_trace.filters import Filter
-from algorithmic_efficiency.memory_trace.mappings import KERNEL, STACK, Mapping, Usage, parse_smaps
+from algorithmic_efficiency.memory_trace.mappings import (
+  KERNEL,
+  STACK,
+  Mapping,
+  Smaps,
+  parse_columns,
+)
 from algorithmic_efficiency.memory_trace.processes import Process
 
 CHUNK_BYTES = 64 << 10
@@ -68,7 +73,7 @@ class Watch:
     self._process, self._keeps, self._agents = process, keeps, agents
     self._chunk = chunk_bytes
     self._most = int(int(_MOST_MAPPINGS.read_text()) * _SHARE_OF_MAPPINGS)
-    self._cut(parse_smaps(process.read('smaps')))
+    self._cut(parse_columns(process.read('smaps')))
 
   def reset(self) -> None:
     """Clears the bits, and flushes the TLB."""
@@ -80,34 +85,33 @@ class Watch:
 
   def decode(self, raw: bytes) -> Touched:
     """Bytes of each mapping as it was before it was cut, and the chunks."""
-    usages = parse_smaps(raw)
-    self._cut(usages)
-    touched = refs.by_mapping(usages, self._keeps)
-    kept = [u for u in usages if filters.keeps(self._keeps, u.mapping)]
-    touched.extents = list(_joined(kept))
-    touched.units, touched.unplaced = units_of(kept, self._chunk)
+    told = parse_columns(raw)
+    self._cut(told)
+    touched = refs.of_all(told)
+    if self._keeps:
+      told = _kept(told, self._keeps)
+    touched.extents = list(_joined(told))
+    touched.units, touched.unplaced = units_of(told, self._chunk)
     return touched
 
   def close(self) -> None:
     """Joins what was cut."""
-    parts = [u for u in parse_smaps(self._process.read('smaps')) if 'dd' in u.flags]
-    self._agents.ask(self._process.pid, agent.UNDO, [(u.mapping.begin, u.mapping.end)
-                                                     for u in parts])  # fmt: skip
+    told = parse_columns(self._process.read('smaps'))
+    parts = [m[:2] for m, flags in zip(told.mappings, told.flags, strict=True) if b' dd' in flags]
+    self._agents.ask(self._process.pid, agent.UNDO, parts)
 
-  def _cut(self, usages: Sequence[Usage]) -> None:
+  def _cut(self, told: Smaps) -> None:
     """Asks for cuts where a mapping crosses from one chunk into the next."""
-    crossing = [u.mapping for u in usages if _may_be_cut(u) and self._crosses(u.mapping)]
-    room = self._most - len(usages)
+    begins, ends = told.bounds
+    crossing = np.flatnonzero(begins // self._chunk != (ends - 1) // self._chunk)
+    room = self._most - len(told.mappings)
     ranges: list[tuple[int, int]] = []
-    for mapping in crossing:
-      if len(ranges) * 2 + mapping.size // self._chunk > room:
-        continue  # it stays whole, and what is touched in it is in no unit
-      ranges += odd_chunks(mapping, self._chunk)
+    for mapping in (told.mappings[place] for place in crossing):
+      # One that is too large stays whole, and what is touched in it is in no unit.
+      if _may_be_cut(mapping) and len(ranges) * 2 + mapping.size // self._chunk <= room:
+        ranges += odd_chunks(mapping, self._chunk)
     if ranges:
       self._agents.ask(self._process.pid, agent.SPLIT, ranges)
-
-  def _crosses(self, mapping: Mapping) -> bool:
-    return mapping.begin // self._chunk != (mapping.end - 1) // self._chunk
 
 
 def odd_chunks(mapping: Mapping, chunk: int) -> Iterable[tuple[int, int]]:
@@ -117,50 +121,54 @@ def odd_chunks(mapping: Mapping, chunk: int) -> Iterable[tuple[int, int]]:
     yield max(number * chunk, mapping.begin), min((number + 1) * chunk, mapping.end)
 
 
-def units_of(usages: Sequence[Usage], chunk: int) -> tuple[np.ndarray, int]:
+def units_of(told: Smaps, chunk: int) -> tuple[np.ndarray, int]:
   """(runs of touched units, touched bytes of mappings in which it is not known where)."""
-  found: list[tuple[int, int]] = []
-  unplaced = 0
-  for usage in usages:
-    if usage.referenced:
-      first, last = usage.mapping.begin // chunk, (usage.mapping.end - 1) // chunk
-      if first == last or usage.referenced == usage.mapping.size:
-        found.append((first, last + 1))
-      else:
-        unplaced += usage.referenced
-  return runs(found), unplaced
+  begins, ends = told.bounds
+  first, last = begins // chunk, (ends - 1) // chunk
+  touched = told.referenced > 0
+  placed = (first == last) | (told.referenced == ends - begins)
+  unplaced = int(told.referenced[touched & ~placed].sum())
+  known = touched & placed
+  return runs(first[known], last[known] + 1), unplaced
 
 
-def runs(ranges: Sequence[tuple[int, int]]) -> np.ndarray:
-  """(n, 2) runs (first, how many) of ascending ranges (first, end) that may touch or overlap."""
-  if not ranges:
+def runs(begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
+  """(n, 2) runs (first, how many) of ascending ranges that may touch or overlap."""
+  if not len(begins):
     return NO_UNITS
-  begins, ends = np.array(ranges, np.int64).T
   ends = np.maximum.accumulate(ends)
   starts = np.concatenate([[True], begins[1:] > ends[:-1]])
   lasts = np.concatenate([starts[1:], [True]])
   return np.column_stack([begins[starts], ends[lasts] - begins[starts]])
 
 
-def _may_be_cut(usage: Usage) -> bool:
+def _may_be_cut(mapping: Mapping) -> bool:
   """The kernel's own mappings cannot be cut, and the stack grows."""
-  return usage.mapping.permissions[:2] != '--' and usage.mapping.region not in (KERNEL, STACK)
+  return mapping.permissions[:2] != '--' and mapping.region not in (KERNEL, STACK)
 
 
-def _joined(usages: Sequence[Usage]) -> Iterable[Extent]:
+def _kept(told: Smaps, keeps: Sequence[Filter]) -> Smaps:
+  places = [n for n, mapping in enumerate(told.mappings) if filters.keeps(keeps, mapping)]
+  return Smaps(
+    [told.mappings[n] for n in places], told.resident[places], told.referenced[places],
+    told.huge[places], [told.flags[n] for n in places],
+  )  # fmt: skip
+
+
+def _joined(told: Smaps) -> Iterable[Extent]:
   """Mappings as they were: of one file, or none, and alike, with nothing between."""
-  place = 0
-  numbers: list[int] = []
-  for before, now in itertools.pairwise([None, *usages]):
-    assert now is not None
-    place += before is not None and not _continues(before.mapping, now.mapping)
-    numbers.append(place)
-  for _, group in itertools.groupby(zip(numbers, usages, strict=True), key=lambda pair: pair[0]):
-    parts = [usage for _, usage in group]
-    whole = parts[0].mapping._replace(end=parts[-1].mapping.end)
-    yield Extent(whole, sum(p.resident for p in parts), sum(p.referenced for p in parts))
-
-
-def _continues(before: Mapping, now: Mapping) -> bool:
-  alike = before.end == now.begin and before[2::2] == now[2::2]
-  return alike and (not now.path.startswith('/') or now.offset - before.offset == before.size)
+  if not told.mappings:
+    return
+  begins, ends = told.bounds
+  numbers: dict[tuple[str, str], int] = {}
+  kinds = np.array([numbers.setdefault((m.permissions, m.path), len(numbers))
+                    for m in told.mappings])  # fmt: skip
+  is_file = np.array([path.startswith('/') for _, path in numbers])[kinds]
+  offsets = np.array([m.offset for m in told.mappings])
+  goes_on = (kinds[1:] == kinds[:-1]) & (begins[1:] == ends[:-1])
+  goes_on &= ~is_file[1:] | (np.diff(offsets) == (ends - begins)[:-1])
+  first = np.flatnonzero(np.concatenate([[True], ~goes_on]))
+  last = np.concatenate([first[1:], [len(kinds)]]) - 1
+  sums = (np.add.reduceat(column, first).tolist() for column in (told.resident, told.referenced))
+  for begin, end, resident, touched in zip(first.tolist(), last.tolist(), *sums, strict=True):
+    yield Extent(told.mappings[begin]._replace(end=told.mappings[end].end), resident, touched)

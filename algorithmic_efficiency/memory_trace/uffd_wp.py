@@ -7,6 +7,7 @@ only read is not seen.
 """
 
 import ctypes
+import dataclasses
 import fcntl
 import os
 import struct
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from algorithmic_efficiency.memory_trace import agent, filters, refs
+from algorithmic_efficiency.memory_trace import agent, refs
 from algorithmic_efficiency.memory_trace.agents import Agents
 from algorithmic_efficiency.memory_trace.backends import NO_UNITS, PAGE, Capabilities, Touched
 from algorithmic_efficiency.memory_trace.filters import Filter
@@ -22,8 +23,8 @@ from algorithmic_efficiency.memory_trace.mappings import (
   KERNEL,
   PAGE_BYTES,
   Mapping,
-  Usage,
-  parse_smaps,
+  Smaps,
+  parse_columns,
 )
 from algorithmic_efficiency.memory_trace.processes import Process
 
@@ -33,7 +34,7 @@ _PROTECT_AGAIN = 1  # PM_SCAN_WP_MATCHING
 _CAN_BE_PROTECTED, _WRITTEN = 1 << 0, 1 << 1
 _REGIONS = 1 << 16  # a call; each is 24 bytes: begin, end, categories
 _NONE = np.empty((0, 3), np.uint64)
-_REGISTERED = 'uw'  # VmFlags of a mapping that is
+_REGISTERED = b' uw'  # VmFlags of a mapping that is
 
 
 class Backend:
@@ -73,10 +74,9 @@ class Watch:
 
   def __init__(self, process: Process, keeps: Sequence[Filter], agents: Agents) -> None:
     self._process, self._keeps, self._agents = process, keeps, agents
-    usages = parse_smaps(process.read('smaps'))
-    # Of the stack, at the top; the kernel's own [vsyscall] above may not be asked for.
-    self._top = max((u.mapping.end for u in usages if u.mapping.region != KERNEL), default=0)
-    self._register(usages)
+    told = parse_columns(process.read('smaps'))
+    self._top = max((mapping.end for mapping in told.mappings), default=0)
+    self._register(told)
 
   def reset(self) -> None:
     """Protects what is not; after `collect` that is nothing."""
@@ -88,28 +88,22 @@ class Watch:
 
   def decode(self, raw: np.ndarray) -> Touched:
     """Pages, and bytes of each mapping as it is now, with what is resident now."""
-    usages = parse_smaps(self._process.read('smaps'))
-    self._register(usages)
+    told = parse_columns(self._process.read('smaps'))
+    self._register(told)
     written = raw[:, :2].astype(np.int64)
-    touched = refs.by_mapping(
-      [usage._replace(referenced=_within(written, usage.mapping)) for usage in usages], self._keeps
-    )
-    kept = [
-      u.mapping
-      for u in usages
-      if u.mapping.region != KERNEL and filters.keeps(self._keeps, u.mapping)
-    ]
-    touched.units = _clipped(written, kept)
+    sizes = np.array([_within(written, mapping) for mapping in told.mappings], np.int64)
+    touched = refs.by_mapping(dataclasses.replace(told, referenced=sizes), self._keeps)
+    touched.units = _clipped(written, [extent.mapping for extent in touched.extents])
     return touched
 
   def close(self) -> None:
     """It ends with the process."""
 
-  def _register(self, usages: Sequence[Usage]) -> None:
+  def _register(self, told: Smaps) -> None:
     ranges = [
-      (u.mapping.begin, u.mapping.end) for u in usages
-      if _REGISTERED not in u.flags and u.mapping.permissions[1] == 'w'
-      and u.mapping.permissions[3] == 'p' and u.mapping.region != KERNEL
+      mapping[:2] for mapping, flags in zip(told.mappings, told.flags, strict=True)
+      if _REGISTERED not in flags and mapping.permissions[1::2] == 'wp'
+      and mapping.region != KERNEL
     ]  # fmt: skip
     if ranges:
       self._agents.ask(self._process.pid, agent.NOTE_WRITES, ranges)
@@ -143,8 +137,6 @@ def _scan(fd: int, begin: int, end: int, regions: np.ndarray) -> tuple[int, int]
 
 def _within(ranges: np.ndarray, mapping: Mapping) -> int:
   """Bytes of the ranges in a mapping."""
-  if mapping.region == KERNEL:  # its addresses may be beyond what int64 holds
-    return 0
   begins, ends = np.maximum(ranges[:, 0], mapping.begin), np.minimum(ranges[:, 1], mapping.end)
   return int(np.maximum(ends - begins, 0).sum())
 

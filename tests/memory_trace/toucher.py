@@ -29,7 +29,7 @@ def main() -> None:
   options, parent = _options(), os.getppid()
   if options.no_thp:
     ctypes.CDLL(None).prctl(_THP_DISABLE, 1, 0, 0, 0)
-  size, hot_size = options.total_mib * MIB, options.hot_mib * MIB
+  size, hot_size = options.total_mib * MIB, int(options.hot_mib * MIB)
   area, base = _area(size, huge=options.huge)
   begin = options.hot_at_mib * MIB
   hot = area[begin : begin + hot_size]
@@ -47,7 +47,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--total_mib', type=int, default=64, help='of memory that is resident')
-  parser.add_argument('--hot_mib', type=int, default=8, help='of which are touched on and on')
+  parser.add_argument('--hot_mib', type=float, default=8, help='of which are touched on and on')
   parser.add_argument('--hot_at_mib', type=int, default=16, help='where the hot part begins')
   parser.add_argument('--access', choices=('read', 'write', 'mixed'), default='mixed')
   parser.add_argument('--order', choices=('sequential', 'random', 'strided'), default='sequential')
