@@ -238,11 +238,9 @@ class Watch:
     _write(context / 'schemes/nr_schemes', 1)
     scheme = context / 'schemes/0'
     _write(scheme / 'action', 'stat')  # tells, and does nothing
-    # Regions of any size and age that were touched.
-    _write(scheme / 'access_pattern/sz/max', _ALL)
-    _write(scheme / 'access_pattern/age/max', _ALL_INT)
-    _write(scheme / 'access_pattern/nr_accesses/min', 1)
-    _write(scheme / 'access_pattern/nr_accesses/max', _ALL_INT)
+    # Of any size, age, and number of accesses: those without tell that DAMON did look.
+    for name, most in (('sz', _ALL), ('nr_accesses', _ALL_INT), ('age', _ALL_INT)):
+      _write(scheme / 'access_pattern' / name / 'max', most)
 
   def _ask(self) -> None:
     """Asks for the regions of one interval after the other, until it is closed or DAMON ends."""
@@ -250,11 +248,11 @@ class Watch:
     while not self._is_closing:
       try:
         _write(self._kdamond / 'state', 'update_schemes_tried_regions')
-        rows = [
-          [int(_read(each / name)) for name in ('start', 'end')]
-          for each in folder.iterdir()
-          if each.is_dir()
-        ]
+        found = [path for path in folder.iterdir() if path.is_dir()]
+        if not found:
+          continue  # the kernel gave up before the interval had ended, as it does when it is busy
+        touched = [path for path in found if int(_read(path / 'nr_accesses')) > 0]
+        rows = [[int(_read(path / name)) for name in ('start', 'end')] for path in touched]
       except OSError as error:
         with self._changed:
           self._fault = error
