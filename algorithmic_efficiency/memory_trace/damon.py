@@ -69,6 +69,7 @@ class Backend:
     self._sample_sec = sample_sec
     self._root = root
     self._admin = root / 'kernel/mm/damon/admin/kdamonds'
+    self._watch: Watch | None = None
 
   def probe(self) -> str:
     """Why it cannot be used here, with what would enable it; '' if it can."""
@@ -96,9 +97,15 @@ class Backend:
 
   def watch(self, process: Process, keeps: Sequence[Filter]) -> 'Watch':
     """Begins to watch a process, one at a time. Raises UsageError where it cannot be used."""
+    if self._watch is not None and not self._watch.is_closed:
+      raise UsageError(
+        f'damon watches one process at a time, so process {process.pid} cannot be added; trace '
+        'without its children, or by another backend.'
+      )
     if reason := self.probe():
       raise UsageError(f'damon is not available: {reason}.')
-    return Watch(process, keeps, self._admin, self._sample_sec)
+    self._watch = Watch(process, keeps, self._admin, self._sample_sec)
+    return self._watch
 
   def _in_use(self, count: int) -> str:
     try:
@@ -136,7 +143,11 @@ class Raw(NamedTuple):
 
 
 class Watch:
-  """DAMON at work on one process; a thread asks it for what it saw, interval after interval."""
+  """DAMON at work on one process; a thread asks it for what it saw, interval after interval.
+
+  Attributes:
+    is_closed: whether DAMON is free again, or soon.
+  """
 
   def __init__(
     self, process: Process, keeps: Sequence[Filter], admin: Path, sample_sec: float
@@ -150,17 +161,21 @@ class Watch:
     self._newest = Regions(0, np.empty((0, 2), np.int64))
     self._collected = 0
     self._fault: OSError | None = None
-    self._is_closing = False
-    _write(admin / 'nr_kdamonds', 1)
-    atexit.register(self.close)
+    self.is_closed = False
+    is_ours = False
     try:
+      _write(admin / 'nr_kdamonds', 1)
+      is_ours = True
       self._set_up()
       _write(self._kdamond / 'state', 'on')
     except OSError as error:
-      self._take_away()
+      self.is_closed = True
+      if is_ours:
+        self._take_away()
       raise MeasurementError(
         f'DAMON refuses process {process.pid} ({error.strerror}, {error.filename}).'
       ) from error
+    atexit.register(self.close)
     self._thread = threading.Thread(target=self._ask, name='damon', daemon=True)
     self._thread.start()
 
@@ -216,9 +231,10 @@ class Watch:
 
   def close(self) -> None:
     """Stops DAMON, and takes away what was made."""
-    if self._is_closing:
+    if self.is_closed:
       return
-    self._is_closing = True
+    self.is_closed = True
+    atexit.unregister(self.close)
     self._thread.join()
     self._take_away()
 
@@ -245,7 +261,7 @@ class Watch:
   def _ask(self) -> None:
     """Asks for the regions of one interval after the other, until it is closed or DAMON ends."""
     folder = self._kdamond / 'contexts/0/schemes/0/tried_regions'
-    while not self._is_closing:
+    while not self.is_closed:
       try:
         _write(self._kdamond / 'state', 'update_schemes_tried_regions')
         found = [path for path in folder.iterdir() if path.is_dir()]
@@ -266,8 +282,6 @@ class Watch:
 
   def _take_away(self) -> None:
     """Leaves no kdamond of ours; what is another's by now is left alone."""
-    atexit.unregister(self.close)
-    self._is_closing = True
     state = self._kdamond / 'state'
     try:
       target = self._kdamond / 'contexts/0/targets/0/pid_target'

@@ -8,6 +8,8 @@ interpreter's own, of which the truth is not known); and what a window cost.
 import argparse
 import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from algorithmic_efficiency.errors import UsageError
 from algorithmic_efficiency.memory_trace import backends
 from algorithmic_efficiency.memory_trace.mappings import PAGE_BYTES
 from algorithmic_efficiency.memory_trace.processes import Process
@@ -162,7 +165,31 @@ def etiquette() -> dict[str, object]:
     number.write_text('1')  # somebody else's, that does not run
     told |= {'while_theirs': backend.probe()}
     number.write_text('0')
+    told |= {'refused': refused(backend, process)}
+    if (tracer := os.fork()) == 0:
+      backend.watch(process, [])
+      os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(tracer, 0)
+    state = number.parent / '0' / 'state'
+    told |= {'tracer_killed': [number.read_text().strip(), state.read_text().strip()]}
+    child.kill()
+    child.wait()
+    end = time.monotonic() + STOP_SEC
+    while state.read_text() == 'on\n' and time.monotonic() < end:
+      time.sleep(0.1)
+    told |= {'target_killed': [number.read_text().strip(), state.read_text().strip()]}
+    number.write_text('0')
   return told
+
+
+def refused(backend: backends.Backend, process: Process) -> str:
+  """What is said when a second process is to be watched."""
+  with contextlib.closing(backend.watch(process, [])):
+    try:
+      backend.watch(process, [])
+    except UsageError as error:
+      return str(error)
+  return ''
 
 
 if __name__ == '__main__':

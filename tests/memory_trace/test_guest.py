@@ -65,6 +65,9 @@ def test_damon_finds_the_hot_region_and_leaves_nothing():
   assert etiquette['while_ours'].startswith(in_use)
   assert etiquette['while_theirs'].startswith(in_use)
   assert (etiquette['then'], etiquette['closed']) == (1, 0)
+  assert 'damon watches one process at a time' in etiquette['refused']
+  assert etiquette['tracer_killed'] == ['1', 'on']
+  assert etiquette['target_killed'] == ['1', 'off']
   assert told.pop('ended') == {'raised': 'ProcessLookupError', 'reason': ''}
   assert len(told) == 2
   for name, case in told.items():
