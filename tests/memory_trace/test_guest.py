@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = Path(__file__).resolve().with_name('guest_cases.py')
-LIMIT_SEC = 200
+LIMIT_SEC = 300  # three times what it takes on two busy cores
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(LIMIT_SEC + 60)]
 
@@ -52,7 +52,7 @@ def test_idle_pages_are_told_page_by_page():
       assert np.all(hot + extra == 2048), (name, case)
     else:
       assert case['huge_mib'] < 4, (name, case)  # what the interpreter may have
-      assert extra.max() <= 32, (name, case)  # on no list of the kernel's yet
+      assert extra.max() <= 62, (name, case)  # on a processor's own list: 31 at most on each
     assert max(case['elsewhere']) < 2500, (name, case)  # less than the interpreter has
     assert case['resident_mib'] > 60, (name, case)
 
