@@ -84,6 +84,10 @@ def toucher(arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, i
 
 def case(backend: backends.Backend, arguments: str, windows: int) -> dict[str, object]:
   with toucher(arguments) as (child, told), contextlib.closing(Process(child.pid)) as process:
+    if backend.CAPABILITIES.pauses:
+      # On processors of their own nothing but the backend empties the toucher's TLB.
+      os.sched_setaffinity(0, {0})
+      os.sched_setaffinity(child.pid, {1})
     with contextlib.closing(backend.watch(process, [])) as watch:
       samples, costs = sampled(backend, process, watch, windows)
     first, area = told['hot'] // PAGE_BYTES, told['base'] // PAGE_BYTES
