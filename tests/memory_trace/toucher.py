@@ -35,6 +35,8 @@ def main() -> None:
   hot = area[begin : begin + hot_size]
   stride = _STRIDE if options.order == 'strided' else 1
   touch = _touch(hot, options.access, options.order, stride)
+  if options.flush:
+    touch = _and_flush(touch)
   pages = len(hot) // PAGE_BYTES // stride
   told = {'pid': os.getpid(), 'base': base, 'bytes': size, 'hot': base + begin}
   told |= {'hot_bytes': hot_size, 'pages': pages, 'stride': stride}
@@ -55,6 +57,9 @@ def _options() -> argparse.Namespace:
   parser.add_argument('--duration_sec', type=float, default=float('inf'), help='then it ends')
   parser.add_argument('--huge', action='store_true', help='ask for transparent huge pages')
   parser.add_argument('--no_thp', action='store_true', help='forbid them, as a tracer would')
+  parser.add_argument(
+    '--flush', action='store_true', help="empty the processor's TLB after each whole turn"
+  )
   options = parser.parse_args()
   if options.hot_at_mib + options.hot_mib > options.total_mib:
     parser.error('the hot part must lie within the memory: raise --total_mib')
@@ -108,6 +113,25 @@ def _touch_at_random(hot: memoryview, access: str) -> Callable[[], None]:
       hot[place] = 3
 
   return touch
+
+
+def _and_flush(touch: Callable[[], None]) -> Callable[[], None]:
+  """Touches, and then makes the processor forget where pages are, as one with a small TLB would.
+
+  Linux empties all of a process's TLB when more than 33 pages change their protection.
+  """
+  area = mmap.mmap(-1, 64 * PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+  memoryview(area)[::PAGE_BYTES] = bytes([1]) * 64
+  address = ctypes.addressof(ctypes.c_char.from_buffer(area))
+  protect = ctypes.CDLL(None, use_errno=True).mprotect
+
+  def both() -> None:
+    touch()
+    for protection in (mmap.PROT_READ, mmap.PROT_READ | mmap.PROT_WRITE):
+      if protect(ctypes.c_void_p(address), ctypes.c_size_t(len(area)), protection):
+        raise OSError(ctypes.get_errno(), 'mprotect')
+
+  return both
 
 
 def _touch_on(
