@@ -122,11 +122,12 @@ class Trace:
         self.header = _parsed(file.readline())
     except OSError as error:
       raise UsageError(f'{str(path)!r} cannot be read ({error.strerror}).') from error
-    if self.header.get('kind') != 'header':
+    form = self.header.get('format')
+    if self.header.get('kind') != 'header' or not isinstance(form, int):
       raise UsageError(f'{str(path)!r} is no memory trace; give one that trace_memory.py wrote.')
-    if self.header['format'] > FORMAT:
+    if form > FORMAT:
       raise UsageError(
-        f'{str(path)!r} is of format {self.header["format"]}, this program reads up to {FORMAT}; '
+        f'{str(path)!r} is of format {form}, this program reads up to {FORMAT}; '
         'install a newer one.'
       )
 
