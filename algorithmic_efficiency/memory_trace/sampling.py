@@ -120,8 +120,10 @@ class Sampler:
     settings, number = self._settings, 0
     started = time.monotonic()
     begins = self._mark()
+    since = time.monotonic()
     while True:
-      why = self._wait(time.monotonic(), started)
+      why = self._wait(since, started)
+      since = time.monotonic()
       if self._main.has_ended():
         return 'the process ended'
       if self._main.is_stopped():
@@ -130,6 +132,8 @@ class Sampler:
           return why
         continue
       begins = self._window(number, begins)
+      # What the last window told was made sense of in this one; if that took longer, this one is.
+      since = max(begins.values(), default=time.monotonic_ns()) / 1e9
       number += 1
       if why:
         return why
@@ -246,9 +250,7 @@ class Sampler:
       ends.append(started + settings.duration_sec)
     while not self._asked_to_end:
       left = min(ends) - time.monotonic() if ends else 1.0
-      if ends and left <= 0:
-        return ''
-      ready = {fd for fd, _ in poll.poll(1000 * min(left, 1.0))}
+      ready = {fd for fd, _ in poll.poll(1000 * min(max(left, 0.0), 1.0))}
       if self._main.fileno() in ready:
         return 'the process ended'
       if pulse.fileno in ready:
@@ -257,6 +259,8 @@ class Sampler:
           return ''
         if asked == 'end':
           return 'ended from outside'
+      if ends and left <= 0:
+        return ''
     return self._asked_to_end
 
 
