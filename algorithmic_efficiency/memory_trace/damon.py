@@ -30,8 +30,9 @@ from algorithmic_efficiency.memory_trace.backends import (
   Touched,
 )
 from algorithmic_efficiency.memory_trace.filters import Filter, keeps
-from algorithmic_efficiency.memory_trace.mappings import PAGE_BYTES, parse_smaps
+from algorithmic_efficiency.memory_trace.mappings import PAGE_BYTES
 from algorithmic_efficiency.memory_trace.processes import Process
+from algorithmic_efficiency.memory_trace.smaps import parse_smaps
 
 _SAMPLING_US = 5000
 _REGIONS = (10, 1000)  # fewest, most: the kernel's own

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from algorithmic_efficiency.memory_trace import filters
 from algorithmic_efficiency.memory_trace.backends import MAPPING, Capabilities, Extent, Touched
 from algorithmic_efficiency.memory_trace.filters import Filter
-from algorithmic_efficiency.memory_trace.mappings import Smaps, parse_columns
 from algorithmic_efficiency.memory_trace.processes import Process
+from algorithmic_efficiency.memory_trace.smaps import Smaps, parse_columns
 
 FLUSHES = (
   'accessed bits are cleared and the TLB is flushed at every sample; so are soft-dirty bits, where '

@@ -23,14 +23,9 @@ from algorithmic_efficiency.memory_trace.backends import (
   Touched,
 )
 from algorithmic_efficiency.memory_trace.filters import Filter
-from algorithmic_efficiency.memory_trace.mappings import (
-  KERNEL,
-  STACK,
-  Mapping,
-  Smaps,
-  parse_columns,
-)
+from algorithmic_efficiency.memory_trace.mappings import KERNEL, STACK, Mapping
 from algorithmic_efficiency.memory_trace.processes import Process
+from algorithmic_efficiency.memory_trace.smaps import Smaps, parse_columns
 
 CHUNK_BYTES = 64 << 10
 _SHARE_OF_MAPPINGS = 0.75  # of those that the kernel lets a process have; the rest is its own

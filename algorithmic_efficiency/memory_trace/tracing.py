@@ -73,6 +73,8 @@ class Tracing:
         agents=self.agents,
         sample_sec=asked.sample_sec or 1.0,
       )
+      if asked.children and not self.backend.CAPABILITIES.pauses:
+        raise UsageError(f'--backend={asked.backend} watches one process; drop --children.')
       if reason := self.backend.probe():
         raise UsageError(f'--backend={asked.backend} cannot be used: {reason}.')
     except BaseException:

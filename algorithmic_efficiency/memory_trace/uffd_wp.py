@@ -19,14 +19,9 @@ from algorithmic_efficiency.memory_trace import agent, refs
 from algorithmic_efficiency.memory_trace.agents import Agents
 from algorithmic_efficiency.memory_trace.backends import NO_UNITS, PAGE, Capabilities, Touched
 from algorithmic_efficiency.memory_trace.filters import Filter
-from algorithmic_efficiency.memory_trace.mappings import (
-  KERNEL,
-  PAGE_BYTES,
-  Mapping,
-  Smaps,
-  parse_columns,
-)
+from algorithmic_efficiency.memory_trace.mappings import KERNEL, PAGE_BYTES, Mapping
 from algorithmic_efficiency.memory_trace.processes import Process
+from algorithmic_efficiency.memory_trace.smaps import Smaps, parse_columns
 
 _PAGEMAP_SCAN = 0xC0606610
 _SCAN = struct.Struct('<12Q')  # struct pm_scan_arg

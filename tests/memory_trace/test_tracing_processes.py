@@ -109,9 +109,11 @@ def test_units_are_those_that_are_touched(tmp_path, backend, unit):
   trace = Trace(path)
   assert trace.header['unit_bytes'] == unit
   truth = np.unique(np.arange(told['hot'], told['hot'] + told['hot_bytes'], PAGE) // unit)
-  # From when its memory is split, or registered, and after it was filled.
-  steady = [s for s in trace.samples() if s.touched.unplaced < 1 << 20]
-  full = [s for s in steady if sum(e.touched for e in hot_extents(s, told)) < 6 << 20][1:]
+  # After the window in which the last of its memory was filled, and the one in which it was split.
+  filled = [
+    s for s in trace.samples() if sum(e.resident for e in hot_extents(s, told)) >= told['bytes']
+  ]
+  full = [s for s in filled[2:] if s.touched.unplaced < 1 << 20]
   assert len(full) >= 2
   for sample in full:
     units = np.concatenate([np.arange(first, first + n) for first, n in sample.touched.units])
