@@ -5,7 +5,7 @@
 #   bash scripts/guest/make.sh stock    Debian 13's kernel as it is: has DAMON (108 MB to fetch)
 #   bash scripts/guest/make.sh own      a kernel with idle page tracking, built from Debian 13's
 #                                       source (153 MB to fetch; needs gcc, make, flex, bison, bc and
-#                                       libelf's headers; about ten minutes, at the lowest priority)
+#                                       libelf's headers; 10 to 40 minutes, at the lowest priority)
 #
 # What is made is kept in ${XDG_CACHE_HOME:-~/.cache}/algorithmic_efficiency/guest, and is made again
 # only where it is missing. Exit code 1: it cannot be made here, and why.
