@@ -39,6 +39,7 @@ FLAGS = {
   'submission_api',
   'submission_path',
   'torch_compile',
+  'trace_memory',
   'tuning_ruleset',
   'tuning_search_space',
   'workload',

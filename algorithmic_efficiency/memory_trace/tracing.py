@@ -74,9 +74,9 @@ class Tracing:
         sample_sec=asked.sample_sec or 1.0,
       )
       if asked.children and not self.backend.CAPABILITIES.pauses:
-        raise UsageError(f'--backend={asked.backend} watches one process; drop --children.')
+        raise UsageError(f'the backend {asked.backend} watches one process; drop --children.')
       if reason := self.backend.probe():
-        raise UsageError(f'--backend={asked.backend} cannot be used: {reason}.')
+        raise UsageError(f'the backend {asked.backend} cannot be used: {reason}.')
     except BaseException:
       self.agents.close()
       raise
