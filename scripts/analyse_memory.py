@@ -74,6 +74,8 @@ def _analyse(name: str, path: Path, options: 'Options', folder: Path, pictures: 
   write_whole(folder / 'filters.csv', _csv(found.filters))
   if found.rebinned:
     write_whole(folder / 'rebinned.csv', _csv(found.rebinned))
+  if found.allocators:
+    write_whole(folder / 'allocators.csv', _csv(found.allocators))
   _write_reuse(found, folder)
   print('\n'.join(analysis.told(name, summary)))
   for row in found.filters[1:]:

@@ -52,6 +52,7 @@ class Analysis:
     reuse: None where it cannot be told.
     rebinned, filters: tables.
     heat_map: None where units are not told.
+    allocators: an accelerator's memory in bytes, at seconds since the first window began.
     notes: sentences on what is missing, and why.
   """
 
@@ -64,6 +65,7 @@ class Analysis:
   rebinned: list[dict[str, Any]]
   filters: list[dict[str, Any]]
   heat_map: HeatMap | None = None
+  allocators: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
   notes: list[str] = field(default_factory=list[str])
 
 
@@ -118,8 +120,19 @@ def analyse(trace: Trace, options: Options) -> Analysis:
   )
   if told_units and options.heat_map:
     found.heat_map = heat_map.heat_map(seen, windows, windows.unit_bytes)
+  found.allocators = list(_allocators(trace, rows.begin_ns))
   found.notes = list(_notes(found, told_units, options.rate))
   return found
+
+
+def _allocators(trace: Trace, begin_ns: int) -> Iterator[dict[str, Any]]:
+  """What the run told of its accelerators' memory, on the time axis of the windows."""
+  for line in trace.lines('allocator'):
+    yield {
+      'sec': round((line['ns'] - begin_ns) / 1e9, 4),
+      'step': line.get('step'),
+      **{name: line.get(name) for name in ('device', 'in_use', 'peak', 'reserved')},
+    }
 
 
 def summary(found: Analysis) -> dict[str, Any]:

@@ -68,6 +68,12 @@ def _working_set(figure: Any, found: Analysis) -> None:
     label = 'working set' if kind == 'touched' else kind
     whole.plot(seconds, [getattr(row, kind) / _MIB for row in rows], color=colour, lw=1.3,
                label=label)  # fmt: skip
+  for device in dict.fromkeys(row['device'] for row in found.allocators):
+    own = [row for row in found.allocators if row['device'] == device]
+    line = whole.plot([row['sec'] for row in own], [row['in_use'] / _MIB for row in own], lw=1.3,
+                      label=f'{device}, in use')[0]  # fmt: skip
+    peak = max(row['peak'] or 0 for row in own) / _MIB
+    whole.axhline(peak, color=line.get_color(), lw=0.8, ls=':')
   sizes = np.array([row.regions for row in rows], float).T / _MIB
   shown = [place for place in range(len(REGIONS)) if sizes[place].any()]
   close.stackplot(seconds, sizes[shown], colors=[_COLOURS[REGIONS[p]] for p in shown], lw=0,

@@ -76,11 +76,12 @@ class WorkingSets:
 
   Attributes:
     rows: so far.
+    begin_ns: of the first.
   """
 
   def __init__(self) -> None:
     self.rows: list[Row] = []
-    self._begin_ns: int | None = None
+    self.begin_ns = 0
     self._profiles: dict[Mapping, tuple[int, tuple[bool, ...]]] = {}
 
   def add(self, joint: JointWindow) -> Row:
@@ -88,15 +89,15 @@ class WorkingSets:
     windows = [sample.window for sample in joint.samples]
     begin = min(window.begin_ns for window in windows)
     end = max(window.end_ns for window in windows)
-    if self._begin_ns is None:
-      self._begin_ns = begin
+    if not self.rows:
+      self.begin_ns = begin
     steps = [window.step for window in windows if window.step is not None]
     parts = [sample.touched for sample in joint.samples]
     regions, filtered = self._sums(joint)
     row = Row(
       window=windows[0].number,
-      begin_sec=(begin - self._begin_ns) / 1e9,
-      end_sec=(end - self._begin_ns) / 1e9,
+      begin_sec=(begin - self.begin_ns) / 1e9,
+      end_sec=(end - self.begin_ns) / 1e9,
       length_sec=(end - begin) / 1e9,
       paused_sec=max(window.paused_ns for window in windows) / 1e9,
       step=max(steps, default=None),

@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT
 from scripts_in_process import run
 
-from algorithmic_efficiency.memory_trace import backends
+from algorithmic_efficiency.memory_trace import analysis, backends
 from algorithmic_efficiency.memory_trace.trace_file import Trace
 
 SCRIPT = ROOT / 'scripts' / 'trace_memory.py'
@@ -279,8 +279,9 @@ import sys, time
 sys.path.insert(0, {root!r})
 from pathlib import Path
 from algorithmic_efficiency.memory_trace.handle import MemoryTrace, parse
+MADE = {{'device': 'made:0', 'in_use': 5 << 20, 'peak': 7 << 20, 'reserved': None}}
 wanted = parse({wanted!r})
-trace = MemoryTrace(wanted, Path(sys.argv[1]), lambda: None, lambda: [], print)
+trace = MemoryTrace(wanted, Path(sys.argv[1]), lambda: None, lambda: [dict(MADE)], print)
 with trace:
   begin, began = trace.now(), time.perf_counter()
   for step in range(1, 101):
@@ -303,6 +304,11 @@ def test_a_runs_clock_leaves_out_what_it_stood_still(tmp_path, wanted, windows):
   assert ours + left_out == pytest.approx(walls, abs=0.02)
   samples = list(Trace(path).samples())
   assert len(samples) == counted
+  allocators = analysis.analyse(Trace(path), analysis.Options(heat_map=False)).allocators
+  assert {row['in_use'] for row in allocators} == {5 << 20}
+  assert [row['step'] for row in allocators] == sorted(row['step'] for row in allocators)
+  last = (samples[-1].window.end_ns - samples[0].window.begin_ns) / 1e9
+  assert all(-0.1 <= row['sec'] <= last + 0.3 for row in allocators)
   steps = [s.window.step for s in samples]
   if windows is None:
     assert counted >= 4
