@@ -19,7 +19,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--folder', type=Path, default=HERE, help='of the picture')
   folder = parser.parse_args().folder
-  figure, (speed, error) = style.plt.subplots(1, 2, figsize=(10, 3.8), layout='constrained')
+  figure, (speed, error) = style.plt.subplots(1, 2, figsize=(13, 3.8), layout='constrained')
   draw_speed(speed, read('results.csv'))
   draw_error(error, read('sampling.csv'))
   style.save(figure, folder / 'plot_reuse.png')
@@ -67,7 +67,7 @@ def draw_error(axes: Axes, rows: Rows) -> None:
       axes.plot(rates, means, line, marker=marker, ms=4, color=colour, label=f'{label}; {case}')
   axes.set(xscale='log', yscale='log', xlabel='part of the pages that is followed', ylabel='error')
   axes.set_title('How far a sample is from all', fontsize=9, loc='left')
-  axes.legend(fontsize=6.5)
+  axes.legend(fontsize=7, loc='upper left', bbox_to_anchor=(1, 1))
 
 
 if __name__ == '__main__':
