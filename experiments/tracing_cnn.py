@@ -65,6 +65,7 @@ class Trial:
   def name(self) -> str:
     """Of its folder."""
     filtered = '_filtered' if any('drop' in flag for flag in self.outside) else ''
+    filtered += '_kept' if self.phases[0].endswith('+kept') else ''
     return f'{self.framework}_b{self.batch_size}_t{self.threads}{filtered}_r{self.repeat}'
 
   def command(self, folder: Path) -> list[str]:

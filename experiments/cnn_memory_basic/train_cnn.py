@@ -8,6 +8,8 @@ Keras's CNN for CIFAR-10: two convolutions of 32 filters, two of 64, a dense lay
 parameters, RMSprop. All images are held in memory as float32, 614 MB, and a fifth as many for
 validation after each epoch. Each --trace_memory is a phase of --seconds (or its own: refs:8@20)
 that this program has traced, into FOLDER/phase_1.jsonl and so on; 'none' is one without a tracer.
+From one that ends in +kept on, memory that is freed stays mapped; otherwise that of large arrays is
+given back at once, and what is gone at the end of a window is not seen in it.
 Prints a JSON line with the times (ns, monotonic clock): training begins when the first step has
 ended, in which JAX compiles, and the first phase some seconds later (--settle).
 
@@ -17,6 +19,7 @@ it is on all. It has no huge pages, in which a touch cannot be placed.
 
 import argparse
 import contextlib
+import ctypes
 import importlib
 import json
 import os
@@ -36,6 +39,11 @@ if TYPE_CHECKING:
 
 PARAMETERS = 1_250_858
 EVERY_CORE = sorted(os.sched_getaffinity(0))
+# M_ARENA_MAX: threads that begin later have no arenas, which always give back. That must be before.
+MALLOC_ONE_ARENA = {-8: 1}
+# M_MMAP_MAX: no mapping of its own for what is large. M_TRIM_THRESHOLD: nothing is given back.
+MALLOC_KEEPS = {-4: 0, -1: 2**31 - 1}
+KEPT_SETTLE_SEC = 1.0
 BLOCK = 1000  # images that are made at a time
 LEAST_WINDOWS = 2  # of each phase, however long they are
 VALIDATION_BATCH = 200
@@ -47,6 +55,8 @@ def main() -> None:
   """Prints what was done when."""
   given = parse()
   pin(given.threads)
+  if any(phase.endswith('+kept') for phase in given.trace_memory):
+    set_malloc(MALLOC_ONE_ARENA)
   from algorithmic_efficiency.memory_trace.tracing import forbid_huge_pages
 
   forbid_huge_pages()
@@ -102,8 +112,12 @@ def phase(work: Work, given: argparse.Namespace, number: int, asked: str) -> dic
   """A phase, traced as asked or not; what was done in it."""
   from algorithmic_efficiency.memory_trace.handle import MemoryTrace, NoMemoryTrace, parse
 
-  asked, _, own_seconds = asked.partition('@')
-  wanted = None if asked == 'none' else parse(asked)
+  text, keeps, _ = asked.partition('+kept')
+  text, _, own_seconds = text.partition('@')
+  if keeps:
+    set_malloc(MALLOC_KEEPS)
+    work.go_on(KEPT_SETTLE_SEC)
+  wanted = None if text == 'none' else parse(text)
   trace, handle = None, NoMemoryTrace()
   if wanted is not None:
     trace = f'phase_{number}.jsonl'
@@ -138,6 +152,14 @@ def begun(handle: 'NoMemoryTrace') -> Iterator[None]:
   with handle:
     os.sched_setaffinity(0, own)
     yield
+
+
+def set_malloc(options: dict[int, int]) -> None:
+  """How memory is got and given back, from now on: mallopt(3)."""
+  libc = ctypes.CDLL(None)
+  for option, value in options.items():
+    if not libc.mallopt(option, value):
+      raise SystemExit('mallopt is refused; this needs the C library of GNU.')
 
 
 def pin(threads: int) -> None:
@@ -204,7 +226,10 @@ def parse() -> argparse.Namespace:
   parser.add_argument('--settle', type=float, default=2.0, help='seconds before the first phase')
   parser.add_argument('--images', type=int, default=50_000)
   parser.add_argument(
-    '--trace_memory', action='append', metavar='BACKEND:WINDOW[@SECONDS]', help="a phase; or 'none'"
+    '--trace_memory',
+    action='append',
+    metavar='BACKEND:WINDOW[@SECONDS][+kept]',
+    help="a phase; or 'none'",
   )
   parser.add_argument('--trace', type=Path, default=Path(), help='folder of the traces')
   given = parser.parse_args()

@@ -15,7 +15,7 @@ import style
 import tracing_cnn
 from tracing_cnn import Table, chosen, spread
 
-KINDS = {'0.5 s': '#1f6fb4', '1 step': '#d9541e', '1,024 images': '#2f8f4e'}
+COLOURS = ('#1f6fb4', '#e9a37f', '#d9541e', '#2f8f4e')  # of the kinds of windows
 
 
 def main() -> None:
@@ -23,6 +23,7 @@ def main() -> None:
   folder = tracing_cnn.plot_parser(__doc__, HERE).folder
   rows = tracing_cnn.read_table(folder / 'results.csv')
   frameworks = list(dict.fromkeys(row['framework'] for row in rows))
+  kinds = list(dict.fromkeys(row['window'] for row in rows))
   figure, panels = plt.subplots(
     1, len(frameworks), figsize=(5.4 * len(frameworks), 4.3), squeeze=False, sharey=True,
     layout='constrained',
@@ -32,7 +33,7 @@ def main() -> None:
     sizes = sorted({row['batch_size'] for row in own})
     for name, colour, column, kind in (
       *((f'working set, {kind}', colour, 'working_set_mean_mib', kind)
-        for kind, colour in KINDS.items()),
+        for kind, colour in zip(kinds, COLOURS, strict=True)),
       ('resident set', '#333333', 'resident_mib', '0.5 s'),
     ):  # fmt: skip
       of_kind = chosen(own, window=kind)
@@ -54,7 +55,7 @@ def main() -> None:
     axes.set_title(f'{framework}; grey: a step takes over 0.5 s', loc='left', fontsize=10)
   panels[0, 0].set_ylabel('MiB')
   handles, labels = panels[0, 0].get_legend_handles_labels()
-  figure.legend(handles, labels, loc='outside lower center', ncols=4, fontsize=8)
+  figure.legend(handles, labels, loc='outside lower center', ncols=5, fontsize=8)
   style.save(figure, folder / 'plot_batch_size.png')
   tell(frameworks, rows)
 
@@ -62,7 +63,7 @@ def main() -> None:
 def tell(frameworks: list[str], rows: Table) -> None:
   """The figures of the README; the growth is the slope between the logarithms."""
   for framework in frameworks:
-    for kind in KINDS:
+    for kind in dict.fromkeys(row['window'] for row in rows):
       own = chosen(rows, framework=framework, window=kind)
       sizes = sorted({row['batch_size'] for row in own})
       print(f'{framework}, windows of {kind}:')

@@ -10,6 +10,7 @@ ones are made by joining. Writes results.csv.
 
 import sys
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
@@ -21,6 +22,7 @@ from algorithmic_efficiency.memory_trace import rebin
 
 TIMES = (0.2, 0.5, 1, 2, 4, 8)
 FINE_SEC = 0.2
+SIZES = tuple(f'working_set_{name}_mib' for name in ('mean', 'p5', 'p95'))
 JOINED = (1, 2, 3, 5, 10, 20, 40)  # of the fine windows
 
 
@@ -28,13 +30,17 @@ def main() -> None:
   """Measures what was not measured, and writes the table."""
   made = tracing_cnn.parser(__doc__, 3, 2, HERE)
   made.add_argument('--times', default=','.join(f'{time:g}' for time in TIMES))
+  made.add_argument(
+    '--kept', action='store_true', help='keep freed memory mapped, as it is seen then'
+  )
   made.add_argument('--fine_seconds', type=float, default=20)
   smoke = {'seconds': 2, 'repeats': 1, 'images': 5_000, 'batch_size': 16, 'times': '0.2,0.5,1',
            'fine_seconds': 5}  # fmt: skip
   given = tracing_cnn.parse(made, smoke)
   times = [float(time) for time in given.times.split(',')]
   fine = f'refs_split:{FINE_SEC}@{given.fine_seconds:g}'
-  phases = (*(f'refs:{time:g}' for time in times), fine)
+  kept = '+kept' if given.kept else ''
+  phases = tuple(f'{phase}{kept}' for phase in (*(f'refs:{time:g}' for time in times), fine))
   counts = tracing_cnn.core_counts()
   trials = [
     Trial(framework, given.batch_size, threads, given.images, given.seconds, phases)
@@ -56,13 +62,12 @@ def rows_of(done: Done, times: list[float]) -> Table:
   for number, time in enumerate(times):
     found = tracing_cnn.sizes(tracing_cnn.read_phase(done, number))
     table.append({
-      **whose, 'how': 'measured', 'asked_sec': time, 'windows': found['windows'],
-      'window_sec': found['window_sec'],
-      **{f'working_set_{name}_mib': found[f'working_set_{name}_mib']
-         for name in ('mean', 'p5', 'p95')},
+      **whose, 'how': 'measured', 'asked_sec': time, **chosen_cells(found)
     })  # fmt: skip
   joined = [rebin.by_count(count) for count in JOINED]
-  tracing_cnn.read_phase(done, len(times), joined)
+  fine = tracing_cnn.read_phase(done, len(times), joined)
+  found = tracing_cnn.sizes(fine)
+  table.append({**whose, 'how': 'fine, pages', 'asked_sec': FINE_SEC, **chosen_cells(found)})
   for count, each in zip(JOINED, joined, strict=True):
     row = each.table_row(0)
     if row is not None:
@@ -73,6 +78,11 @@ def rows_of(done: Done, times: list[float]) -> Table:
            for name in ('mean', 'p5', 'p95')},
       })  # fmt: skip
   return table
+
+
+def chosen_cells(sizes: dict[str, Any]) -> dict[str, Any]:
+  """Of `tracing_cnn.sizes` those that are in the table."""
+  return {name: sizes[name] for name in ('windows', 'window_sec', *SIZES)}
 
 
 if __name__ == '__main__':

@@ -17,7 +17,7 @@ import style
 import tracing_cnn
 from tracing_cnn import Table, chosen, spread
 
-MARKS = {'measured': ('o', '-'), 'joined': ('s', ':')}
+MARKS = {'measured': ('o', '-'), 'joined': ('s', ':'), 'fine, pages': ('x', '')}
 
 
 class Fit(NamedTuple):
@@ -52,17 +52,18 @@ def main() -> None:
         points = means(chosen(rows, framework=framework, threads=count, how=how))
         seconds = [second for second, *_ in points]
         axes.plot(seconds, [mean for _, mean, _, _ in points], f'{marker}{line}', color=colour,
-                  ms=4, mfc=colour if how == 'measured' else 'white',
+                  ms=4, mfc=colour if how == 'measured' else 'white', mew=1.4,
                   label=f'{framework}, {how}')  # fmt: skip
         axes.vlines(seconds, [p[2] for p in points], [p[3] for p in points], color=colour, lw=1.6)
     axes.set_xscale('log')
     axes.set_xticks(ticks, [f'{tick:g}' for tick in ticks])
     axes.set_xticks([], minor=True)
-    axes.set(xlabel='length of a window, seconds', ylim=(0, None))
+    axes.set(xlabel='length of a window, seconds', xlim=(ticks[0] / 1.25, None))
     axes.set_title(f'{count:.0f} thread{"s" * (count > 1)}', loc='left', fontsize=10)
+  panels[0, 0].set_ylim(0, None)
   panels[0, 0].set_ylabel('MiB touched in a window')
   handles, labels = panels[0, 0].get_legend_handles_labels()
-  figure.legend(handles, labels, loc='outside lower center', ncols=4, fontsize=8)
+  figure.legend(handles, labels, loc='outside lower center', ncols=6, fontsize=8)
   style.save(figure, folder / 'plot_sample_time.png')
   tell(rows, threads)
 
