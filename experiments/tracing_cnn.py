@@ -252,7 +252,7 @@ def reuses(found: Reading) -> dict[str, Any]:
   """Memory within which lie parts of the reuses, for a row of a table; MiB, at least and most."""
   assert found.reuse is not None
   assert found.unit_bytes is not None
-  cells: dict[str, Any] = {'unique_mib': round(found.reuse.unique * found.unit_bytes / MIB, 3)}
+  cells: dict[str, Any] = {'unique_mib': found.reuse.unique * found.unit_bytes / MIB}
   for part in PARTS:
     # Of a single window there are none.
     bounds = reuse_distance.memory_for(found.reuse, part) or (float('nan'),) * 2

@@ -100,7 +100,7 @@ def draw_working_set(frameworks: list[str], tables: dict[str, Table], folder: Pa
   measured = [row for row in tables['results'] if not row['reason']]
   names = list(dict.fromkeys(row['what'] for row in measured))
   for place, name in enumerate(reversed(names)):
-    mean, low, high = tracing_cnn.spread(chosen(measured, what=name), 'working_set_mean_mib')
+    mean, low, high = tracing_cnn.spread(chosen(measured, what=name), 'working_set_median_mib')
     colour = style.COLOURS.get(name, '#777777')
     bars.barh(place, 1024 * mean, color=colour, height=0.62)
     bars.plot([1024 * low, 1024 * high], [place, place], color='#222222', lw=1.5)
@@ -110,7 +110,7 @@ def draw_working_set(frameworks: list[str], tables: dict[str, Table], folder: Pa
     name if name in style.COLOURS else f'idle: {name}' for name in reversed(names)
   ]  # fmt: skip
   bars.set_yticks(range(len(names)), labels)
-  bars.set(xscale='log', xlabel='KiB touched in a window, the mean')
+  bars.set(xscale='log', xlabel='KiB touched in a window, the median')
   bars.set_xlim(1, 1024 * most * 12)
   bars.grid(axis='y', visible=False)
   bars.set_title('Beside what idles', loc='left', fontsize=10)
