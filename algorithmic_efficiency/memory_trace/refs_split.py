@@ -83,10 +83,11 @@ class Watch:
     told = parse_columns(raw)
     self._cut(told)
     touched = refs.of_all(told)
-    if self._keeps:
-      told = _kept(told, self._keeps)
-    touched.extents = list(_joined(told))
-    touched.units, touched.unplaced = units_of(told, self._chunk)
+    places = _places(told)
+    wholes = _wholes(told, places)
+    kept = np.array([filters.keeps(self._keeps, mapping) for mapping, _, _ in wholes], bool)
+    touched.extents = [whole for whole, keep in zip(wholes, kept, strict=True) if keep]
+    touched.units, touched.unplaced = units_of(told, kept[places], self._chunk)
     return touched
 
   def close(self) -> None:
@@ -116,11 +117,11 @@ def odd_chunks(mapping: Mapping, chunk: int) -> Iterable[tuple[int, int]]:
     yield max(number * chunk, mapping.begin), min((number + 1) * chunk, mapping.end)
 
 
-def units_of(told: Smaps, chunk: int) -> tuple[np.ndarray, int]:
-  """(runs of touched units, touched bytes of mappings in which it is not known where)."""
+def units_of(told: Smaps, kept: np.ndarray, chunk: int) -> tuple[np.ndarray, int]:
+  """(runs of touched units of the kept, touched bytes of which it is not known where they are)."""
   begins, ends = told.bounds
   first, last = begins // chunk, (ends - 1) // chunk
-  touched = told.referenced > 0
+  touched = kept & (told.referenced > 0)
   placed = (first == last) | (told.referenced == ends - begins)
   unplaced = int(told.referenced[touched & ~placed].sum())
   known = touched & placed
@@ -142,28 +143,30 @@ def _may_be_cut(mapping: Mapping) -> bool:
   return mapping.permissions[:2] != '--' and mapping.region not in (KERNEL, STACK)
 
 
-def _kept(told: Smaps, keeps: Sequence[Filter]) -> Smaps:
-  places = [n for n, mapping in enumerate(told.mappings) if filters.keeps(keeps, mapping)]
-  return Smaps(
-    [told.mappings[n] for n in places], told.resident[places], told.referenced[places],
-    told.huge[places], [told.flags[n] for n in places],
-  )  # fmt: skip
+def _places(told: Smaps) -> np.ndarray:
+  """(n): which mapping, counted from 0, each piece was a part of before it was cut.
 
-
-def _joined(told: Smaps) -> Iterable[Extent]:
-  """Mappings as they were: of one file, or none, and alike, with nothing between."""
-  if not told.mappings:
-    return
+  Pieces are of one mapping if they are alike, of one file or none, with nothing between them.
+  """
   begins, ends = told.bounds
   numbers: dict[tuple[str, str], int] = {}
-  kinds = np.array([numbers.setdefault((m.permissions, m.path), len(numbers))
-                    for m in told.mappings])  # fmt: skip
-  is_file = np.array([path.startswith('/') for _, path in numbers])[kinds]
-  offsets = np.array([m.offset for m in told.mappings])
-  goes_on = (kinds[1:] == kinds[:-1]) & (begins[1:] == ends[:-1])
+  kinds = [numbers.setdefault((m.permissions, m.path), len(numbers)) for m in told.mappings]
+  kind = np.array(kinds, np.int64)
+  is_file = np.array([path.startswith('/') for _, path in numbers], bool)[kind]
+  offsets = np.array([m.offset for m in told.mappings], np.int64)
+  goes_on = (kind[1:] == kind[:-1]) & (begins[1:] == ends[:-1])
   goes_on &= ~is_file[1:] | (np.diff(offsets) == (ends - begins)[:-1])
-  first = np.flatnonzero(np.concatenate([[True], ~goes_on]))
-  last = np.concatenate([first[1:], [len(kinds)]]) - 1
+  return np.concatenate([np.zeros(min(len(kind), 1), np.int64), np.cumsum(~goes_on)])
+
+
+def _wholes(told: Smaps, places: np.ndarray) -> list[Extent]:
+  """Mappings as they were before they were cut."""
+  if not told.mappings:
+    return []
+  first = np.flatnonzero(np.diff(places, prepend=-1))
+  last = np.concatenate([first[1:], [len(places)]]) - 1
   sums = (np.add.reduceat(column, first).tolist() for column in (told.resident, told.referenced))
-  for begin, end, resident, touched in zip(first.tolist(), last.tolist(), *sums, strict=True):
-    yield Extent(told.mappings[begin]._replace(end=told.mappings[end].end), resident, touched)
+  return [
+    Extent(told.mappings[begin]._replace(end=told.mappings[end].end), resident, touched)
+    for begin, end, resident, touched in zip(first.tolist(), last.tolist(), *sums, strict=True)
+  ]

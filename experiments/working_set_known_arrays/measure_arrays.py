@@ -61,7 +61,7 @@ def accuracy(given: argparse.Namespace, known: Sequence[Row]) -> Iterator[Row]:
   done = {(r['backend'], r['access'], r['order'], float(r['hot_mib'])) for r in known}
   for backend in usable():
     for access in ACCESSES:
-      if access == 'read' and backend == 'uffd_wp':
+      if access != 'write' and backend == 'uffd_wp':
         continue  # it sees writes only
       for order, sizes in ORDERS.items():
         for hot in sizes:

@@ -15,8 +15,9 @@ import pytest
 from conftest import ROOT
 from scripts_in_process import run
 
-from algorithmic_efficiency.memory_trace import analysis, backends
-from algorithmic_efficiency.memory_trace.trace_file import Trace
+from algorithmic_efficiency.memory_trace import analysis, backends, refs, sampling
+from algorithmic_efficiency.memory_trace.processes import Process
+from algorithmic_efficiency.memory_trace.trace_file import Trace, Writer
 
 SCRIPT = ROOT / 'scripts' / 'trace_memory.py'
 TOUCHER = Path(__file__).with_name('toucher.py')
@@ -171,6 +172,31 @@ def test_a_process_goes_on_when_its_tracer_is_killed_or_stands_still(
   assert state(program.pid) == 'T'
   tracer.send_signal(number)
   assert goes_on(program.pid)
+
+
+@needs_refs
+@pytest.mark.parametrize(('decode_sec', 'least', 'most'), [(0.3, 0.5, 0.75), (0.6, 0.6, 0.95)])
+def test_a_window_is_as_long_as_asked_whatever_it_takes_to_make_sense_of_the_last(
+  start, tmp_path, decode_sec, least, most
+):
+  program, _ = start(sys.executable, '-S', '-c', SPIN)
+
+  class Watch(refs.Watch):
+    def decode(self, raw):
+      time.sleep(decode_sec)
+      return super().decode(raw)
+
+  class Backend(refs.Backend):
+    def watch(self, process, keeps):
+      return Watch(process, keeps)
+
+  writer = Writer(tmp_path / 'm.jsonl', {})
+  settings = sampling.Settings(sample_sec=0.5, duration_sec=3)
+  sampling.Sampler(Backend(), Process(program.pid), writer, settings).run()
+  windows = [sample.window for sample in Trace(tmp_path / 'm.jsonl').samples()]
+  lengths = [(window.end_ns - window.begin_ns) / 1e9 for window in windows[1:-1]]
+  assert len(lengths) >= 2
+  assert least - 0.01 <= np.median(lengths) <= most
 
 
 @needs_refs
