@@ -119,6 +119,7 @@ class MemoryTrace(NoMemoryTrace):
       env={**os.environ, 'PYTHONPATH': _search_path()},
     )  # fmt: skip
     theirs.close()
+    os.close(self._shared_fd)  # what is shared stays mapped
     ours.settimeout(_START_SEC)
     self._socket, self._lines = ours, ours.makefile('rb')
     answer = self._hear()

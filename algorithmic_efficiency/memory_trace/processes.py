@@ -46,7 +46,8 @@ class Process:
       raise UsageError(f'process {self.pid} has ended (its parent has not asked for its end yet).')
     try:
       os.close(self.open('clear_refs', os.O_WRONLY))
-      self.read('maps')
+      if not self.read('maps'):
+        raise UsageError(f"process {self.pid} has no memory of its own: it is the kernel's.")
     except PermissionError as error:
       owner = os.fstat(self._folder).st_uid
       raise UsageError(

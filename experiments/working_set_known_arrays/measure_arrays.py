@@ -74,7 +74,7 @@ def errors_of(backend: str, access: str, order: str, hot: float, given: argparse
   """Traces a program that touches so much of twice as much, and compares."""
   total = max(2 * int(hot), int(hot) + 16)
   # A whole turn must fit into a window: a page is touched in a fraction of a microsecond.
-  window = 0.2 if hot <= 64 else 1.0
+  window = 0.2 if hot <= 64 else 1.0 if hot <= 256 else 4.0
   told, samples, unit = traced(
     backend, window, given.samples, [f'--total_mib={total}', f'--hot_mib={hot}',
     '--hot_at_mib=8', f'--access={access}', f'--order={order}']
@@ -85,6 +85,7 @@ def errors_of(backend: str, access: str, order: str, hot: float, given: argparse
     'backend': backend, 'access': access, 'order': order, 'hot_mib': hot, 'unit_bytes': unit or '',
     'samples': len(samples), 'pages': len(pages), 'missed_pages_most': max(missed),
     'extra_pages_most': max(extra),
+    'unplaced_pages_most': max(s.touched.unplaced for s in samples) // PAGE,
     'elsewhere_mib': round(statistics.median(elsewhere(s, told) for s in samples) / MIB, 3),
     'pause_ms': round(statistics.median(s.window.paused_ns for s in samples) / 1e6, 2),
   }  # fmt: skip
