@@ -44,6 +44,7 @@ def rows(path):
     return list(csv.DictReader(file))
 
 
+@pytest.mark.slow  # matplotlib is slow to import
 def test_writes_tables_and_pictures(tmp_path):
   pytest.importorskip('matplotlib')
   trace = realistic(tmp_path / 'training.jsonl', 48)
