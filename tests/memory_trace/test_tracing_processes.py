@@ -200,6 +200,17 @@ def test_a_window_is_as_long_as_asked_whatever_it_takes_to_make_sense_of_the_las
 
 
 @needs_refs
+def test_one_that_ignores_sigcont_goes_on_all_the_same(start, tmp_path):
+  ignoring = f'import signal\nsignal.signal(signal.SIGCONT, signal.SIG_IGN)\n{SPIN}'
+  program, _ = start(sys.executable, '-S', '-c', ignoring)
+  path = tmp_path / 'm.jsonl'
+  done = run(SCRIPT, f'--pid={program.pid}', '--duration_sec=0.5', f'--output={path}')
+  assert done.returncode == 0, done.stderr
+  assert len(list(Trace(path).samples())) >= 2
+  assert goes_on(program.pid)
+
+
+@needs_refs
 def test_one_that_somebody_else_has_stopped_is_left_alone(start, tmp_path):
   program, _ = start(sys.executable, '-S', '-c', SPIN)
   program.send_signal(signal.SIGSTOP)
