@@ -120,8 +120,10 @@ def cost(given: argparse.Namespace, known: Sequence[Row]) -> Iterator[Row]:
       if resident > 4 * given.most_mib or (backend, float(resident)) in done:
         continue
       told, samples, _ = traced(
-        backend, 0.5, given.samples, [f'--total_mib={resident}', '--hot_mib=64', '--hot_at_mib=8']
-      )
+        backend, 0.5, given.samples, [f'--total_mib={resident}', '--hot_mib=64', '--hot_at_mib=8'],
+        # A process may have 65,530 mappings.
+        chunk_kib=CHUNK_KIB if resident <= 1024 else 4 * CHUNK_KIB,
+      )  # fmt: skip
       del told
       pauses = [s.window.paused_ns / 1e6 for s in samples]
       yield {
@@ -133,14 +135,14 @@ def cost(given: argparse.Namespace, known: Sequence[Row]) -> Iterator[Row]:
 
 
 def traced(
-  backend: str, window: float, count: int, options: Sequence[str]
+  backend: str, window: float, count: int, options: Sequence[str], chunk_kib: int = CHUNK_KIB
 ) -> tuple[Row, list[Sample], int | None]:
   """(what the program tells of itself, samples when it only touches its hot set, unit)."""
   with tempfile.TemporaryDirectory() as folder:
     path = Path(folder, 'memory.jsonl')
     command = [sys.executable, ROOT / 'scripts' / 'trace_memory.py', '--quiet', '--children',
                f'--backend={backend}', f'--sample_sec={window}', f'--output={path}',
-               f'--chunk_kib={CHUNK_KIB}', '--', sys.executable, TOUCHER, *options]  # fmt: skip
+               f'--chunk_kib={chunk_kib}', '--', sys.executable, TOUCHER, *options]  # fmt: skip
     program = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert program.stdout is not None
     told = json.loads(program.stdout.readline())
