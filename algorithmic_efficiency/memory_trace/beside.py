@@ -83,7 +83,8 @@ def _trace(told: dict[str, Any], connection: socket.socket, shared: mmap.mmap) -
     process = Process(told['pid'])
     if tracing.backend.CAPABILITIES.agent:
       _say(connection, agents=tracing.agents.path)
-      tracing.agents.wait_for(told['pid'])
+      if not tracing.agents.wait_for(told['pid']):
+        raise MeasurementError('the helper within the run did not start; start the run again.')
     _say(connection, ready=True)
     windows = 0
 

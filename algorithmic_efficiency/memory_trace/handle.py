@@ -18,6 +18,7 @@ _SAY_HOW = 'give BACKEND:WINDOW, such as refs:0.2 (seconds) or refs_split:10step
 _NAMES = ('refs', 'refs_split', 'page_idle', 'uffd_wp', 'damon')
 _START_SEC = 60.0
 _END_SEC = 60.0
+_CLOSE_SEC = 10.0
 _NUMBER = 8  # bytes
 
 
@@ -136,7 +137,10 @@ class MemoryTrace(NoMemoryTrace):
       return
     self._socket.settimeout(_END_SEC)
     self._say('end')
-    self._summary |= self._hear()
+    if self._socket is not None:
+      self._summary |= self._hear()
+      if 'error' in self._summary:
+        self._lose('it failed')
     self._close()
 
   def now(self) -> float:
@@ -181,8 +185,9 @@ class MemoryTrace(NoMemoryTrace):
       return
     try:
       self._socket.sendall(json.dumps({'say': what, **more}).encode() + b'\n')
-    except (OSError, TimeoutError) as error:
-      self._lose(f'it ended ({error.strerror or error})')
+    except OSError:  # a TimeoutError is one
+      self._hear()  # it may have said why
+      self._lose('it has ended')
 
   def _hear(self) -> dict[str, Any]:
     """What the tracer says; {} for its plain answer, and where it has ended."""
@@ -209,7 +214,11 @@ class MemoryTrace(NoMemoryTrace):
       self._socket.close()
       self._socket = None
     if self._program is not None:
-      self._program.wait()
+      try:
+        self._program.wait(_CLOSE_SEC)
+      except subprocess.TimeoutExpired:  # it hangs, and hears nothing
+        self._program.kill()
+        self._program.wait()
 
 
 def _search_path() -> str:

@@ -89,6 +89,7 @@ class Sampler:
     self._tell = tell
     self._main = process
     self._targets: dict[int, _Target] = {}
+    self._gone: list[Process] = []
     self._keeper = Keeper()
     self._pauses = backend.CAPABILITIES.pauses
     self._asked_to_end = ''
@@ -215,6 +216,7 @@ class Sampler:
       if target.process is self._main:
         raise
       self._targets.pop(target.process.pid, None)
+      self._gone.append(target.process)  # closed when nobody signals it any more
 
   def _follow(self, process: Process) -> None:
     watch = self._backend.watch(process, self._settings.keeps)
@@ -223,6 +225,8 @@ class Sampler:
 
   def _follow_children(self) -> None:
     """Takes in what was started since, and lets go of what has ended."""
+    while self._gone:
+      self._gone.pop().close()
     for target in list(self._targets.values()):
       if target.process is not self._main and target.process.has_ended():
         target.process.close()

@@ -357,3 +357,20 @@ def test_a_runs_clock_leaves_out_what_it_stood_still(tmp_path, wanted, windows):
   else:  # and one that the end of the trial cuts
     assert steps[:windows] == [20, 40, 60, 80, 100]
     assert sum(s.window.paused_ns for s in samples[:windows]) <= left_out * 1e9
+
+
+@needs_refs
+def test_a_run_goes_on_when_its_trace_cannot_be_written_or_its_tracer_is_killed(tmp_path):
+  code = RUN.format(root=str(ROOT), wanted='refs:0.1')
+  path = tmp_path / 'nowhere' / 'memory.jsonl'
+  done = subprocess.run([sys.executable, '-c', code, path], capture_output=True, text=True)
+  assert 'the memory trace goes no further: ' in done.stdout, done.stderr
+  assert 'cannot be written (No such file or directory)' in done.stdout
+  killing = code.replace(
+    'for step in', 'import os; os.kill(trace._program.pid, 9)\n  for step in'
+  ).replace("['windows']", "['backend']")
+  path = tmp_path / 'memory.jsonl'
+  done = subprocess.run([sys.executable, '-c', killing, path], capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  assert 'the memory trace goes no further: ' in done.stdout
+  assert done.stdout.splitlines()[-1].endswith(' refs')
