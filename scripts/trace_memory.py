@@ -79,13 +79,14 @@ def _run_command(tracing, given: argparse.Namespace) -> int:
   needs_agent = tracing.backend.CAPABILITIES.agent
   environment = tracing.agents.environment(os.environ) if needs_agent else None
   try:
-    program = subprocess.Popen(
-      given.command, env=environment, preexec_fn=None if given.huge_pages else forbid_huge_pages
-    )
+    forbid_huge_pages(not given.huge_pages)  # what is started inherits it
+    program = subprocess.Popen(given.command, env=environment)
   except OSError as error:
     raise UsageError(
       f'{shlex.join(given.command)!r} cannot be started ({error.strerror}); check the command.'
     ) from error
+  finally:
+    forbid_huge_pages(False)
   failed = 0
   try:
     if needs_agent and not tracing.agents.wait_for(program.pid) and program.poll() is None:
@@ -141,11 +142,11 @@ class _Progress:
 
   def end(self, reason: str, path: Path) -> None:
     """The trace has ended."""
-    if self._quiet:
-      return
     line = '\r\x1b[2K' if self._terminal else ''
     if not self.windows:
-      print(f'{line}no window was sampled: {reason}', file=sys.stderr)
+      print(f'{line}trace_memory: error: no window was sampled: {reason}.', file=sys.stderr)
+      return
+    if self._quiet:
       return
     print(
       f'{line}{self.windows:,} windows in {time.monotonic() - self._began:.1f} s, at most '

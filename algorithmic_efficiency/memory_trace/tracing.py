@@ -139,15 +139,15 @@ class Tracing:
     }
 
 
-def forbid_huge_pages() -> None:
-  """For this process and those that it starts (prctl(2), PR_SET_THP_DISABLE).
+def forbid_huge_pages(forbidden: bool = True) -> None:
+  """For this process and those that it starts from now on (prctl(2), PR_SET_THP_DISABLE).
 
   Of a huge page, one touch marks 512 pages. Raises OSError.
   """
   import ctypes
 
   libc = ctypes.CDLL(None, use_errno=True)
-  if libc.prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0):
+  if libc.prctl(_PR_SET_THP_DISABLE, int(forbidden), 0, 0, 0):
     raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 

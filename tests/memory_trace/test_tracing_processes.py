@@ -263,13 +263,10 @@ def test_a_wrong_command_is_told_in_one_line(start, tmp_path, flags, told):
 
 @needs_refs
 def test_a_disk_that_is_full_costs_the_trace_and_not_the_command(tmp_path):
-  import resource
-
-  def small_files():
-    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
-
   path = tmp_path / 'memory.jsonl'
+  small_files = ['sh', '-c', 'ulimit -f 58; exec "$@"', 'sh']  # blocks of 512 bytes
   command = [
+    *small_files,
     sys.executable,
     SCRIPT,
     f'--output={path}',
@@ -281,7 +278,7 @@ def test_a_disk_that_is_full_costs_the_trace_and_not_the_command(tmp_path):
     '--hot_mib=4',
     '--duration_sec=2',
   ]
-  done = subprocess.run(command, capture_output=True, text=True, preexec_fn=small_files)
+  done = subprocess.run(command, capture_output=True, text=True)
   assert done.returncode == 1
   assert 'cannot be written (File too large)' in done.stderr
   assert 'The command goes on without a trace.' in done.stderr
