@@ -130,4 +130,5 @@ def load(name: str, **options: Any) -> Backend:
       takes those that it must be told.
   """
   module = importlib.import_module(f'{__package__}.{name}')
-  return module.Backend(**{key: options[key] for key in _OPTIONS.get(name, ())})
+  told = {key: options[key] for key in _OPTIONS.get(name, ()) if key in options}
+  return module.Backend(**told)
