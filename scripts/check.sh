@@ -3,7 +3,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
-use_environment jax,pytorch,plots,data,telemetry,dev
+use_environment jax,pytorch,plots,data,telemetry,launch,dev
 cd "$root"
 ruff check .
 ruff format --check .

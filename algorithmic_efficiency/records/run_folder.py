@@ -162,6 +162,13 @@ class TrialFolder:
       file.rename(file.with_name(f'{file.name}.attempt_{attempt}'))
     return f'attempt_{attempt}'
 
+  def begin_anew(self) -> None:
+    """Puts a failed trial's record aside, checkpoints too, so that it is run from the start."""
+    aside = self.set_aside()
+    checkpoints = self.path / 'checkpoints'
+    if aside is not None and checkpoints.exists():
+      checkpoints.rename(checkpoints.with_name(f'checkpoints.{aside}'))
+
   def keep_aside(self, lines: list[str]) -> None:
     """Keeps rows that were recorded after a checkpoint and will be recorded again."""
     if lines:

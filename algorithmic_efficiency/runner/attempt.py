@@ -15,6 +15,7 @@ from typing import Any
 
 from algorithmic_efficiency import __version__
 from algorithmic_efficiency.errors import MeasurementError, SubmissionError, UsageError
+from algorithmic_efficiency.hparams.seeds import derive
 from algorithmic_efficiency.records.appended_file import to_json
 from algorithmic_efficiency.records.recorder import Recorder
 from algorithmic_efficiency.records.run_folder import TrialFolder
@@ -72,7 +73,7 @@ class Attempt:
     self._folder = folder
     self._finish_packages = finish_packages
     self._writes: bool = study.is_first  # the others of several processes leave no record
-    seed = seeds.derive(study.plan.seed, index)
+    seed = derive(study.plan.seed, index)
     self._seeds = seeds.TrialSeeds(seed, study.framework.keys)
     self._started = time.time()
     self._lock = lock
@@ -165,7 +166,7 @@ class Attempt:
     trial.clock, trial.rules = self._clock, self._rules
     # Each process has hidden state of its own: their shares of a batch drop out different units.
     index = study.framework.processes.index()
-    hidden = seeds.derive(self._seeds.hidden, index) if index else self._seeds.hidden
+    hidden = derive(self._seeds.hidden, index) if index else self._seeds.hidden
     seeds.seed_everything(hidden, study.framework)
     workload.metrics_logger = self._recorder
     hyperparameters = self._hyperparameters()

@@ -6,20 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from algorithmic_efficiency.hparams.seeds import derive
+
 _BLOCK = (
   1024  # steps whose keys are drawn together: drawing one by one costs more than a small step
 )
 _MODEL, _OPTIMIZER, _DATA, _HIDDEN, _STEPS = range(5)
-
-
-def derive(seed: int, *path: int) -> int:
-  """A seed below 2**32 for the part of `seed`'s tree that `path` names.
-
-  Any int is a seed, negative or of 64 bits. By numpy's SeedSequence, whose spawned streams are
-  independent of each other.
-  """
-  sequence = np.random.SeedSequence(seed % 2**64, spawn_key=path)
-  return int(sequence.generate_state(1)[0])
 
 
 class TrialSeeds:

@@ -12,11 +12,12 @@ from algorithmic_efficiency import frameworks
 from algorithmic_efficiency.errors import MeasurementError, ToldByTheFirst, UsageError
 from algorithmic_efficiency.frameworks import environment
 from algorithmic_efficiency.hparams import sampling
+from algorithmic_efficiency.hparams.seeds import derive
 from algorithmic_efficiency.records import metadata, packages
 from algorithmic_efficiency.records.algoperf_log import AlgoperfLog
 from algorithmic_efficiency.records.run_folder import FINISHED, TrialFolder
 from algorithmic_efficiency.records.trial_lock import TrialLock, all_taken, for_a_moment
-from algorithmic_efficiency.runner import beside, seeds
+from algorithmic_efficiency.runner import beside
 from algorithmic_efficiency.runner.attempt import Attempt, Outcome
 from algorithmic_efficiency.runner.interrupts import Interrupts
 from algorithmic_efficiency.runner.settings import Plan, check_batch_size, claim
@@ -235,7 +236,7 @@ class Study:
     if plan.space.trials is not None:
       points = sampling.sample(plan.space, start, end, plan.seed)
       return lambda: points
-    seed = seeds.derive(plan.seed)
+    seed = derive(plan.seed)
     arguments = (str(plan.space_path), str(start), str(end), str(seed))
     wait = beside.start(sampling.__name__, *arguments)
     return lambda: json.loads(wait())

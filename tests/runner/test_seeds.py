@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from algorithmic_efficiency.runner.seeds import TrialSeeds, derive
+from algorithmic_efficiency.hparams.seeds import derive
+from algorithmic_efficiency.runner.seeds import TrialSeeds
 
 SEEDS = [0, 1, -1, 2**31, 2**32 - 1, 2**32, 2**63 - 1, -(2**63)]
 
