@@ -1,4 +1,8 @@
-"""Stands in for submission_runner in milliseconds: TRIAL_FOLDER DEEDS, a deed for each attempt."""
+"""Stands in for submission_runner in milliseconds.
+
+stand_in_runner.py TRIAL_FOLDER DEED,DEED,…     a deed for each attempt
+stand_in_runner.py FLAGS --deeds=DEED,…/DEED,…/…    for each trial, by the runner's own flags
+"""
 
 import json
 import os
@@ -7,7 +11,13 @@ import sys
 import time
 from pathlib import Path
 
-trial, deeds = Path(sys.argv[1]), sys.argv[2].split(',')
+if sys.argv[1].startswith('--'):
+  given = dict(flag.lstrip('-').partition('=')[::2] for flag in sys.argv[1:])
+  number = int(given['hparam_start_index'])
+  trial = Path(given['log_dir']) / given['workload'] / f'run_{number + 1}'
+  deeds = given['deeds'].split('/')[number].split(',')
+else:
+  trial, deeds = Path(sys.argv[1]), sys.argv[2].split(',')
 trial.mkdir(parents=True, exist_ok=True)
 with (trial / 'ran').open('a+') as ran:  # a line each time, to tell what ran twice
   ran.write(f'{time.time()}\n')
@@ -38,6 +48,12 @@ elif deed == 'refuse':
   sys.exit(2)
 elif deed == 'die':
   os.kill(os.getpid(), signal.SIGKILL)
+elif deed == 'eat':
+  memory = []
+  while True:
+    memory.append(bytearray(os.urandom(1 << 20)))
+elif deed == 'write':
+  (Path(given['data_dir']) / 'written').touch()
 elif deed in ('wait', 'stubborn'):
   if deed == 'stubborn':
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
