@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # A SLURM cluster of its own, on this machine alone, to try jobs in for real. Needs root.
 #
-#   bash scripts/containers/slurm.sh install      SLURM and MUNGE, where they are missing and apt is there
-#   bash scripts/containers/slurm.sh start DIR    installs, and starts a cluster that lives in DIR
-#   bash scripts/containers/slurm.sh stop DIR     cancels its jobs, ends its daemons, deletes DIR
+#   bash scripts/containers/slurm.sh install     SLURM and MUNGE, if missing and apt is there
+#   bash scripts/containers/slurm.sh start DIR   installs, and starts a cluster that lives in DIR
+#   bash scripts/containers/slurm.sh stop DIR    cancels its jobs, ends its daemons, deletes DIR
 #
 # Then: export SLURM_CONF=DIR/slurm.conf. with_slurm.sh does all of it around a command.
 #
-#   NODES=2         nodes, each a daemon of its own on this machine
+#   NODES=2         nodes, each a daemon of its own on this machine that says it has all its cores
 #   CPUS=4          processors that each node says it has; by default the machine's own
 #   GPUS=2          GPUs that each node says it has: device nodes that only look like some
 #   GRACE_SEC=15    seconds from SIGTERM to SIGKILL where a job is preempted
@@ -124,7 +124,7 @@ daemon() {
 
 start() {
   local dir=$1 index
-  NODES=${NODES:-1} CPUS=${CPUS:-$(nproc)} GPUS=${GPUS:-2}
+  NODES=${NODES:-2} CPUS=${CPUS:-$(nproc)} GPUS=${GPUS:-2}
   GRACE_SEC=${GRACE_SEC:-15} REQUEUE_SEC=${REQUEUE_SEC:-5}
   [ "$(id -u)" = 0 ] || skip 'a cluster of its own takes root.'
   install_slurm

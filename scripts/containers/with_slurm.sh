@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs a command beside a SLURM cluster of its own, which ends with it, however that ends.
 #
-#   NODES=2 bash scripts/containers/with_slurm.sh srun --nodes=2 hostname
+#   bash scripts/containers/with_slurm.sh srun --nodes=2 hostname
 #
 # The command sees SLURM_CONF; its exit code is returned. What there is to set: slurm.sh. Exit code
 # 77: SLURM cannot be had here, and why.
