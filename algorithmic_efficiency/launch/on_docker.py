@@ -87,6 +87,7 @@ class Docker:
     from requests.exceptions import RequestException
 
     created: Any = None
+    log: Any = None
     try:
       created = self._client.containers.create(**self._container(job, slot, attempt).arguments())
       log = self._folder.log(job).open('ab')
@@ -96,6 +97,8 @@ class Docker:
       self._looked = float('-inf')
       return running
     except (DockerException, RequestException, OSError) as error:
+      if log is not None:
+        log.close()
       if created is not None and not is_lost(error):
         self.remove(created)
       if is_lost(error):

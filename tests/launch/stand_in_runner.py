@@ -47,6 +47,8 @@ elif deed == 'refuse':
   print('submission_runner: error: No such thing.')
   sys.exit(2)
 elif deed == 'die':
+  if os.getpid() == 1:  # of a container: the kernel does not end it by its own signal
+    os._exit(137)
   os.kill(os.getpid(), signal.SIGKILL)
 elif deed == 'eat':
   memory = []
