@@ -103,6 +103,8 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 def explain(error: BaseException) -> str:
   """What an error of the engine means, in a sentence without a full stop."""
+  if is_lost(error):
+    return 'it does not answer any more'
   said = str(getattr(error, 'explanation', None) or error)
   for pattern, meaning in _MEANINGS:
     match = re.search(pattern, said)

@@ -126,7 +126,7 @@ class Table:
       seconds = f'{time.time() - attempt.began:,.0f} s'
       grid.add_row(str(attempt.slot), attempt.job.name, seconds, where(self._folder, attempt))
     counts = f'{self._done} of {self._total} done, {len(dispatcher.waiting)} wait'
-    return Group(ProgressBar(self._total, self._done, width=60), Text(counts), grid)
+    return Group(ProgressBar(self._total, self._done, width=60), Text(f'  {counts}'), grid)
 
   def close(self) -> None:
     """Gives the terminal back."""
