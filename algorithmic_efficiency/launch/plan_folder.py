@@ -65,6 +65,11 @@ class PlanFolder:
     except OSError as error:
       raise self._trouble(error) from error
 
+  def forget_if_unbegun(self) -> None:
+    """Removes a plan of which no job has begun, so that a mended one can take its place."""
+    if not any(self.jobs.glob('*.json')):
+      self.plan_file.unlink(missing_ok=True)
+
   @contextmanager
   def held(self) -> Generator[None, None, None]:
     """Holds the folder for this launcher. Raises UsageError if another one has it."""
