@@ -43,7 +43,7 @@ fi
   fail 'BASE_IMAGE is not set; give the PyTorch image of the Gaudi release that the host runs.'
 command -v docker > /dev/null || fail 'docker is not installed.' 1
 docker version > /dev/null 2>&1 ||
-  fail "no Docker engine answers at ${DOCKER_HOST:-the usual socket}; start one or set DOCKER_HOST." 1
+  fail "no Docker engine answers at ${DOCKER_HOST:-its socket}; start it or set DOCKER_HOST." 1
 
 commit='' branch=''
 if commit=$(git -C "$root" rev-parse HEAD 2> /dev/null); then

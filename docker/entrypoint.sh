@@ -32,8 +32,20 @@ find_script() {
   fi
 }
 
-# Sends a signal to what a script runs, but not to shells and tee: they would be gone before the run
-# has ended, and with them its exit code and its last lines.
+# Whether a process has a handler for a signal.
+handles() {
+  local key value
+  while read -r key value; do
+    if [ "$key" = SigCgt: ]; then
+      # No bare return: in a trap it gives the status of what the trap interrupted.
+      ((16#$value >> $(kill -l "$2") - 1 & 1)) && return 0
+    fi
+  done 2> /dev/null < "/proc/$1/status"
+  return 1
+}
+
+# Sends a signal to what a script runs, but not to a shell or a tee that it would only end: they
+# would be gone before the run has ended, and with them its exit code and its last lines.
 pass_on() {
   local stat pid name group
   signalled=yes
@@ -42,12 +54,11 @@ pass_on() {
     pid=${stat%% *} name=${stat#*\(} group=${stat##*) }
     name=${name%)*}
     read -r _ _ group _ <<< "$group"
-    if [ "$group" = "$running" ]; then
-      case $name in
-        bash | sh | dash | tee) ;;
-        *) kill -s "$1" "$pid" 2> /dev/null || true ;;
-      esac
-    fi
+    [ "$group" = "$running" ] || continue
+    case $name in
+      bash | sh | dash | tee) handles "$pid" "$1" || continue ;;
+    esac
+    kill -s "$1" "$pid" 2> /dev/null || true
   done
 }
 

@@ -34,7 +34,7 @@ class RequirementError(Exception):
 
 
 def frameworks_of(text: str) -> list[str]:
-  """The frameworks of a list with commas. Raises RequirementError if one is unknown or there twice."""
+  """The frameworks of a list. RequirementError: one is unknown or twice."""
   names = text.split(',')
   if unknown := [name for name in names if name not in FRAMEWORKS]:
     raise RequirementError(f'{unknown[0]!r} is no framework; give jax, pytorch or jax,pytorch.')

@@ -17,7 +17,8 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do
 done
 [ $# -eq 0 ] || theirs=("${@:2}")
 
-wheels=${WHEELS:-${PIP_FIND_LINKS:-$(python3 -m pip config get global.find-links 2> /dev/null || true)}}
+found=${PIP_FIND_LINKS:-$(python3 -m pip config get global.find-links 2> /dev/null || true)}
+wheels=${WHEELS:-$found}
 unset PIP_FIND_LINKS
 if [ -d "$wheels" ]; then
   python3 -m http.server "$port" --bind 127.0.0.1 --directory "$wheels" > /dev/null 2>&1 &

@@ -29,15 +29,17 @@ usage() { sed -n '2,/^set/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" | head -n -1 >&2;
 install_tools() {
   local tool packages=()
   [ "$(id -u)" = 0 ] || skip 'an engine of its own needs root.'
-  for tool in dockerd:docker.io docker:docker.io runc:runc iptables:iptables mmdebstrap:mmdebstrap; do
-    command -v "${tool%:*}" > /dev/null || packages+=("${tool#*:}")
+  command -v dockerd > /dev/null && command -v docker > /dev/null || packages+=(docker.io)
+  for tool in runc iptables mmdebstrap; do
+    command -v "$tool" > /dev/null || packages+=("$tool")
   done
   [ ${#packages[@]} -gt 0 ] || return 0
-  command -v apt-get > /dev/null || skip "${packages[*]} are not installed, and there is no apt-get."
+  command -v apt-get > /dev/null || skip "there is no ${packages[*]}, and no apt-get to install it."
   echo "installing ${packages[*]}"
-  (timeout 300 apt-get -o DPkg::Lock::Timeout=120 update -qq &&
-    DEBIAN_FRONTEND=noninteractive timeout 600 apt-get -o DPkg::Lock::Timeout=120 install -qq --yes \
-      --no-install-recommends "${packages[@]}") > /dev/null 2>&1 ||
+  local apt=(timeout 600 apt-get --option=DPkg::Lock::Timeout=120 -qq --yes)
+  ("${apt[@]}" update &&
+    DEBIAN_FRONTEND=noninteractive "${apt[@]}" install --no-install-recommends "${packages[@]}") \
+    > /dev/null 2>&1 ||
     skip "apt cannot install ${packages[*]}."
 }
 
@@ -51,7 +53,7 @@ make_base() {
   making=$(mktemp "$base_tar.XXXXXX")
   hook='rm -f "$1"/usr/lib/python3.*/EXTERNALLY-MANAGED
 ln -s /usr/bin/python3 "$1/usr/local/bin/python"; ln -s /usr/bin/pip3 "$1/usr/local/bin/pip"
-printf "%s\n" "Dir::Cache::pkgcache \"\";" "Dir::Cache::srcpkgcache \"\";" > "$1/etc/apt/apt.conf.d/90small"
+printf "Dir::Cache::%s \"\";\n" pkgcache srcpkgcache > "$1/etc/apt/apt.conf.d/90small"
 rm -f "$1"/var/cache/apt/*.bin'
   local options=(--quiet --variant=minbase --dpkgopt=force-unsafe-io
     --include=ca-certificates,python3,python3-pip,python3-venv
@@ -79,6 +81,7 @@ import_base() {
 }
 
 start() {
+  local version
   [ ${#dir} -le 40 ] || fail "$dir is too long a path for sockets; give one of 40 letters or fewer."
   export DOCKER_HOST=unix://$dir/docker.sock
   docker version > /dev/null 2>&1 && fail "an engine runs in $dir already; stop it first."
@@ -104,14 +107,16 @@ start() {
     skip 'the engine does not start here; its last lines are above.'
   }
   import_base
-  echo "engine $(docker version --format '{{.Server.Version}}') runs: export DOCKER_HOST=$DOCKER_HOST"
+  version=$(docker version --format '{{.Server.Version}}')
+  echo "engine $version runs: export DOCKER_HOST=$DOCKER_HOST"
 }
 
 stop() {
   local pid
   export DOCKER_HOST=unix://$dir/docker.sock
   [ -e "$dir/daemon.json" ] || fail "there is no engine in $dir."
-  docker ps --all --quiet 2> /dev/null | xargs --no-run-if-empty docker rm --force > /dev/null 2>&1 || true
+  docker ps --all --quiet 2> /dev/null | xargs --no-run-if-empty docker rm --force \
+    > /dev/null 2>&1 || true
   if pid=$(cat "$dir/dockerd.pid" 2> /dev/null); then
     kill "$pid" 2> /dev/null || rm -f "$dir/dockerd.pid"
     # Not until the process is gone: it may stay a zombie.

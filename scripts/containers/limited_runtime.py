@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """This file is a runtime for containers: runc, asked for no more than this machine's root may give.
 
-Root of a guest may lack CAP_SYS_RESOURCE, and with it the right to raise limits. An engine that asks
-runc for more (--privileged, --ulimit memlock=-1) would then start no container. Here what is asked
-for is lowered to what there is, so that containers of such commands can be tried.
+Root of a guest may lack CAP_SYS_RESOURCE, and with it the right to raise limits. An engine that
+asks runc for more (--privileged, --ulimit memlock=-1) would then start no container. Here what is
+asked for is lowered to what there is, so that containers of such commands can be tried.
 """
 
 import json
