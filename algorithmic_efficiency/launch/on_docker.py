@@ -90,7 +90,7 @@ class Docker:
     log: Any = None
     try:
       created = self._client.containers.create(**self._container(job, slot, attempt).arguments())
-      log = self._folder.log(job).open('ab')
+      log = self._folder.log(job).open('ab', buffering=0)
       running = RunningContainer(self, created, log)
       created.start()
       running.follow()
@@ -160,12 +160,10 @@ class RunningContainer:
     try:
       for chunk in self._container.logs(stream=True, follow=True):
         self._log.write(chunk)
-        self._log.flush()
-    except OSError as error:  # requests' errors too
-      if not isinstance(error, RequestException):
-        self._unwritten = error
-    except DockerException:
+    except (DockerException, RequestException):
       pass  # an engine that went away: poll() tells
+    except OSError as error:
+      self._unwritten = error
 
   def poll(self) -> Exit | None:
     """How it ended, or None. Raises EngineLost; MeasurementError if its log cannot be written."""
@@ -207,4 +205,9 @@ class RunningContainer:
     """Waits for the rest of the log, and removes the container."""
     self._follower.join(timeout=_LOG_SEC)
     self._engine.remove(self._container)
+    self._log.close()
+
+  def abandon(self) -> None:
+    """Closes its log; the container is removed by whoever goes on."""
+    self._follower.join(timeout=1.0)
     self._log.close()

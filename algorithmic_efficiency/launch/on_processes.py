@@ -87,6 +87,10 @@ class Process:
     self._signal_group(signal.SIGKILL)
     self._log.close()
 
+  def abandon(self) -> None:
+    """Processes have no engine to lose."""
+    self.release()
+
   def _signal_group(self, number: int) -> None:
     with contextlib.suppress(ProcessLookupError):  # nobody of it is left
       os.killpg(self._process.pid, number)

@@ -11,6 +11,7 @@
 # CACHE=…            the folder of the base image (~/.cache/algorithmic_efficiency/containers)
 # DEBIAN_SUITE=bookworm BASE_TAG=python:3.11-slim   what the base is made of, and stands in for
 # TMPDIR=…           where it is made
+# NVIDIA_HOOK=none   an engine that cannot give GPUs; FAIL_NVIDIA_HOOK=1: one whose driver is broken
 #
 # Exit code 77: this machine cannot have an engine, and why.
 set -euo pipefail
@@ -90,7 +91,8 @@ start() {
   mkdir -p "$dir/bin"
   echo '{}' > "$dir/daemon.json"
   # The engine looks for NVIDIA's hook on its PATH, and only when it starts.
-  ln -sf "$here/nvidia_hook.py" "$dir/bin/nvidia-container-runtime-hook"
+  [ "${NVIDIA_HOOK:-stand-in}" = none ] ||
+    ln -sf "$here/nvidia_hook.py" "$dir/bin/nvidia-container-runtime-hook"
   PATH=$dir/bin:$PATH setsid dockerd --config-file="$dir/daemon.json" --data-root="$dir/data" \
     --exec-root="$dir/exec" --pidfile="$dir/dockerd.pid" --host="$DOCKER_HOST" \
     --storage-driver=overlay2 --bridge=none --iptables=false --ip-forward=false \

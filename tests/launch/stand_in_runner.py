@@ -28,7 +28,9 @@ deed = deeds[min(count, len(deeds)) - 1]
 
 def record(status: str, reason: str) -> None:
   """As the runner records it."""
-  (trial / 'trial.json').write_text(json.dumps({'status': status, 'reason': reason}))
+  whole = trial / 'trial.json.tmp'
+  whole.write_text(json.dumps({'status': status, 'reason': reason}))
+  whole.replace(trial / 'trial.json')
 
 
 def save(*_: object) -> None:
