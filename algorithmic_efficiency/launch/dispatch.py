@@ -198,7 +198,7 @@ class Dispatcher:
     if exit_ is not None:
       entry['exit_code'] = exit_.code
     earlier = [a for a in self._folder.attempts(attempt.job) if a['attempt'] != attempt.number]
-    self._write(attempt.job, [*earlier, entry])
+    self._write(attempt.job, [*endings.close_old(earlier), entry])
 
   def _write(self, job: Job, attempts: list[dict[str, Any]]) -> None:
     with self._unwritable_is_told():

@@ -11,7 +11,7 @@ import json
 import os
 import socket
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,8 @@ class PlanFolder:
     """Removes a plan of which no job has begun, so that a mended one can take its place."""
     if not any(self.jobs.glob('*.json')):
       self.plan_file.unlink(missing_ok=True)
+      with suppress(OSError):  # somebody has put something there, or it is not there
+        self.jobs.rmdir()
 
   @contextmanager
   def held(self) -> Generator[None, None, None]:

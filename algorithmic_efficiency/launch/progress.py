@@ -168,7 +168,7 @@ def _last_row(path: Path) -> dict[str, Any]:
 def summary(ended: dict[str, endings.Ending], before: int) -> list[str]:
   """What became of a plan, in lines: counts, then what went wrong and why."""
   counts = Counter(ending.outcome for ending in ended.values())
-  words = [f'{count} {outcome}' for outcome, count in counts.most_common()]
+  words = [f'{counts[outcome]} {outcome}' for outcome in endings.ORDER if counts[outcome]]
   earlier = [f'{before} had ended before'] if before else []
   lines = [', '.join([*words, *earlier]) or 'nothing to do']
   wrong = {name: e for name, e in ended.items() if e.outcome != endings.COMPLETE}
