@@ -21,7 +21,10 @@ running=
 finish() {
   local code=$?
   trap '' TERM INT HUP
-  [ -z "$running" ] || wait "$running" || true
+  if [ -n "$running" ]; then
+    kill -TERM "$running" 2> /dev/null || true # where it is this script that was told to end
+    wait "$running" || true
+  fi
   [ ! -e "$dir/daemon.json" ] || bash "$here/engine.sh" stop "$dir" || code=1
   rm -rf "$dir"
   exit "$code"
@@ -33,4 +36,7 @@ trap 'exit 129' HUP
 
 bash "$here/engine.sh" start "$dir"
 export DOCKER_HOST=unix://$dir/docker.sock
-"$@"
+# In the background, for a shell that waits for what is in front of it hears no signal.
+"$@" <&0 &
+running=$!
+wait "$running"
