@@ -32,6 +32,7 @@ from algorithmic_efficiency.launch.plan_folder import PlanFolder
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 _ALIVE_SEC = 60.0  # the runner holds a trial for its owner's for so long after a sign of life
 _PUT_BACK = 75
+_STOPS_WITHOUT_PROGRESS = 5
 _CODES = {
   endings.COMPLETE: 0,
   endings.FAILED: 1,
@@ -104,8 +105,9 @@ def run(
   if asked and ending.outcome in (endings.KILLED, endings.BROKEN):
     ending = Ending(endings.STOPPED, 'stopped from outside; it goes on from what was recorded')
   if place.node == 0:
+    step = (folder.trial(job).read_state() or {}).get('global_step', 0)
     entry |= {'ended': time.time(), 'outcome': ending.outcome, 'reason': ending.reason}
-    folder.record(job, [*attempts, {**entry, 'exit_code': exit_.code}])
+    folder.record(job, [*attempts, {**entry, 'exit_code': exit_.code, 'global_step': step}])
   say(f'{job.name}: {ending.outcome}{": " if ending.reason else ""}{ending.reason}')
   return exit_code(ending, exit_)
 
@@ -151,9 +153,25 @@ def after(root: Path, index: int, engine: str, job_id: str | None, code: int) ->
     last |= {'ended': time.time(), 'outcome': how.outcome, 'reason': how.reason, 'exit_code': code}
     folder.record(job, attempts)
   if last['outcome'] in (endings.SAVED, endings.STOPPED):
-    return _PUT_BACK
+    mine = [attempt for attempt in attempts if attempt.get('job_id') == job_id]
+    return _PUT_BACK if _gets_on(mine) else _tell_of_no_progress(folder, job, attempts)
   again = Ending(last['outcome']).may_be_tried_again and _may_fail_again(plan, attempts, job_id)
   return _PUT_BACK if again else code
+
+
+def _gets_on(attempts: list[dict[str, Any]]) -> bool:
+  """Whether the last few got any further, or were too few to tell."""
+  last = attempts[-_STOPS_WITHOUT_PROGRESS:]
+  return len(last) < _STOPS_WITHOUT_PROGRESS or len({a.get('global_step') for a in last}) > 1
+
+
+def _tell_of_no_progress(folder: PlanFolder, job: Job, attempts: list[dict[str, Any]]) -> int:
+  attempts[-1]['reason'] = (
+    f'stopped from outside {_STOPS_WITHOUT_PROGRESS} times without getting on; is its time limit '
+    'long enough? --resume goes on with it'
+  )
+  folder.record(job, attempts)
+  return 1
 
 
 def _run_command(plan: Plan, job: Job, folder: PlanFolder, place: Place) -> tuple[Exit, bool]:
