@@ -10,7 +10,9 @@ from algorithmic_efficiency.launch.plan import Job
 from algorithmic_efficiency.launch.plan_folder import PlanFolder
 
 _TAIL_BYTES = 1 << 14
-_TOLD = re.compile(r'(?:submission_runner: error: |\w*(?:Error|Exception): |entrypoint: )(.+)')
+_TOLD = re.compile(
+  r'(?:submission_runner: error: |\w*(?:Error|Exception): |entrypoint: |^error: |task: error: )(.+)'
+)
 
 COMPLETE = 'complete'
 FAILED = 'failed'  # the trial failed, and its record says so
@@ -60,7 +62,17 @@ def close_old(attempts: list[dict[str, Any]]) -> list[dict[str, Any]]:
   return [a if 'outcome' in a else {**a, **lost} for a in attempts]
 
 
-def ending(folder: PlanFolder, job: Job, exit_: Exit, log_from: int = 0) -> Ending:
+def stamp(folder: PlanFolder, job: Job) -> int:
+  """Changes whenever a trial's state is written; 0 where there is none."""
+  try:
+    return folder.trial(job).state.stat().st_mtime_ns
+  except FileNotFoundError:
+    return 0
+
+
+def ending(
+  folder: PlanFolder, job: Job, exit_: Exit, log_from: int = 0, before: int | None = None
+) -> Ending:
   """Judges an attempt. The trial's own record comes first, then the exit code, then the log.
 
   Args:
@@ -68,6 +80,7 @@ def ending(folder: PlanFolder, job: Job, exit_: Exit, log_from: int = 0) -> Endi
     job: what was attempted.
     exit_: how its command ended.
     log_from: where in the job's log this attempt began, in bytes.
+    before: the state's `stamp` when this attempt began, if it is known.
   """
   state = folder.finished(job)
   if state is not None:
@@ -75,7 +88,7 @@ def ending(folder: PlanFolder, job: Job, exit_: Exit, log_from: int = 0) -> Endi
   if exit_.out_of_memory:
     return Ending(OUT_OF_MEMORY, 'the kernel ended it for want of memory')
   told = last_words(folder.log(job), log_from)
-  if exit_.code == _EXIT_SAVED:
+  if exit_.code == _EXIT_SAVED or (exit_.code and _saved_since(folder, job, before)):
     return Ending(SAVED, 'stopped from outside; its checkpoint is of that moment')
   if exit_.code == _EXIT_WRONG:
     return Ending(REFUSED, told or 'the command is wrong')
@@ -85,6 +98,14 @@ def ending(folder: PlanFolder, job: Job, exit_: Exit, log_from: int = 0) -> Endi
   if exit_.code == 0:
     return Ending(BROKEN, 'its command ended well and recorded no finished trial')
   return Ending(BROKEN, told or f'exit code {exit_.code}; the log tells more')
+
+
+def _saved_since(folder: PlanFolder, job: Job, before: int | None) -> bool:
+  """Whether the trial says that it was saved: torchrun makes 1 of the exit code that tells so."""
+  if before is None or stamp(folder, job) == before:
+    return False
+  state = folder.trial(job).read_state() or {}
+  return state.get('status') == 'interrupted' and _reason(state).endswith(', saved')
 
 
 def last_words(log: Path, start: int = 0) -> str:

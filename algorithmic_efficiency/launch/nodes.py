@@ -4,6 +4,8 @@ SLURM tells by its own variables (sbatch(1), srun(1)); everybody else by four of
 manifests for Kubernetes fill in:
 
   ALGORITHMIC_EFFICIENCY_NODE, …_NODES, …_COORDINATOR (name or address of node 0), …_PORT
+
+Below SLURM …_COORDINATOR alone is heeded too: a node's name there need not resolve.
 """
 
 import re
@@ -54,8 +56,10 @@ def _from_slurm(environ: Mapping[str, str]) -> Place:
   names = environ.get('SLURM_STEP_NODELIST') or environ['SLURM_JOB_NODELIST']
   count = environ.get('SLURM_STEP_NUM_NODES') or environ['SLURM_JOB_NUM_NODES']
   # All nodes must choose the same port without asking each other: the job's number decides.
-  port = _PORTS[int(environ['SLURM_JOB_ID']) * 7 % len(_PORTS)]
-  return Place(int(environ['SLURM_NODEID']), int(count), first_host(names), port)
+  # A restarted job takes another: its former one may not be free yet.
+  number = int(environ['SLURM_JOB_ID']) * 7 + int(environ.get('SLURM_RESTART_COUNT') or 0)
+  first = environ.get(f'{PREFIX}COORDINATOR') or first_host(names)
+  return Place(int(environ['SLURM_NODEID']), int(count), first, _PORTS[number % len(_PORTS)])
 
 
 def first_host(names: str) -> str:

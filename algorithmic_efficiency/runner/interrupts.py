@@ -13,6 +13,9 @@ SAVED_EXIT_CODE = 75  # as sysexits.h has it: a temporary failure, try again
 # How long a step may go on before it is broken off. Schedulers kill 30 s after SIGTERM, and the
 # checkpoint has to be written too; who presses Ctrl-C wants to see an end.
 PATIENCE_SEC = {signal.SIGTERM: 12.0, signal.SIGINT: 3.0}
+# SIGTERMs so close together are one: SLURM sends it to every process of a step, and those that
+# started this one (torchrun, a launcher) hand it on besides.
+_ONE_ASKING_SEC = 2.0
 
 
 class Interrupted(BaseException):
@@ -41,7 +44,8 @@ class TooLong(BaseException):
 
 
 class Interrupts:
-  """Turns the first SIGINT or SIGTERM into Interrupted; a second one ends the process at once.
+  """Turns the first SIGINT or SIGTERM into Interrupted; a second one ends the process at once,
+  unless it is an echo of the first.
 
   While a step is under way the exception waits for its end, so that there is something whole to
   save, but not for ever. Raised in the middle of foreign code it might be lost (in a destructor,
@@ -50,6 +54,7 @@ class Interrupts:
 
   def __init__(self) -> None:
     self._signum: int | None = None
+    self._asked_at = 0.0
     self._held = False
     self._waits: Callable[[], bool] = lambda: False
     self._deadlines: dict[str, float] = {}
@@ -116,10 +121,13 @@ class Interrupts:
       raise Interrupted(self._signum)
 
   def _handle(self, signum: int, _: Any) -> None:
+    now = time.monotonic()
+    if self._signum == signum == signal.SIGTERM and now - self._asked_at < _ONE_ASKING_SEC:
+      return
     if self._signum is not None:  # asked twice: the user means now
       signal.signal(signum, signal.SIG_DFL)
       signal.raise_signal(signum)
-    self._signum = signum
+    self._signum, self._asked_at = signum, now
     if self._waits():
       self._set('patience', PATIENCE_SEC[signal.Signals(signum)])
     elif not self._held:
