@@ -10,7 +10,9 @@ from algorithmic_efficiency.launch.plan import Job
 from algorithmic_efficiency.launch.plan_folder import PlanFolder
 
 _TAIL_BYTES = 1 << 14
-_TOLD = re.compile(r'(?:submission_runner: error: |\w*(?:Error|Exception): |entrypoint: )(.+)')
+_TOLD = re.compile(
+  r'(?:(?:submission_runner|task): error: |\w*(?:Error|Exception): |entrypoint: )(.+)'
+)
 
 COMPLETE = 'complete'
 FAILED = 'failed'  # the trial failed, and its record says so
