@@ -24,6 +24,7 @@ from typing import Any
 
 from algorithmic_efficiency.errors import MeasurementError, UsageError
 from algorithmic_efficiency.launch import endings, nodes, requeue, task_process
+from algorithmic_efficiency.launch.command import Place
 from algorithmic_efficiency.launch.endings import Ending, Exit
 from algorithmic_efficiency.launch.plan import Job, Plan, from_json
 from algorithmic_efficiency.launch.plan_folder import PlanFolder
@@ -98,21 +99,29 @@ def run(
     folder.record(job, [*attempts, entry])
   again = f' (attempt {entry["attempt"]})' if attempts and records else ''
   say(f'{job.name}: begins on {entry["host"]}{again}')
-  log_from = folder.log(job).stat().st_size if folder.log(job).exists() else 0
-  stamp = endings.stamp(folder, job)
-  exit_, asked = task_process.run(plan, job, folder, place, launched)
+  ending, exit_ = _train(plan, job, folder, place, launched)
   if place.node != 0:  # the record is node 0's, and may be whole only after this end
     say(f'{job.name}: node {place.node} ended with exit code {exit_.code}')
     return exit_.code if exit_.code >= 0 else 128 - exit_.code
-  ending = endings.ending(folder, job, exit_, log_from, stamp)
-  if asked and ending.outcome in (endings.KILLED, endings.BROKEN):
-    ending = Ending(endings.STOPPED, 'stopped from outside; it goes on from what was recorded')
   if records:
     step = (folder.trial(job).read_state() or {}).get('global_step', 0)
     entry |= {'ended': time.time(), 'outcome': ending.outcome, 'reason': ending.reason}
     folder.record(job, [*attempts, {**entry, 'exit_code': exit_.code, 'global_step': step}])
   say(f'{job.name}: {ending.outcome}{": " if ending.reason else ""}{ending.reason}')
   return exit_code(ending, exit_)
+
+
+def _train(
+  plan: Plan, job: Job, folder: PlanFolder, place: Place, launched: bool
+) -> tuple[Ending, Exit]:
+  """Runs the command, and judges how it ended; for node 0, which alone knows the whole record."""
+  log_from = folder.log(job).stat().st_size if folder.log(job).exists() else 0
+  stamp = endings.stamp(folder, job)
+  exit_, asked = task_process.run(plan, job, folder, place, launched)
+  ending = endings.ending(folder, job, exit_, log_from, stamp)
+  if asked and ending.outcome in (endings.KILLED, endings.BROKEN):
+    ending = Ending(endings.STOPPED, 'stopped from outside; it goes on from what was recorded')
+  return ending, exit_
 
 
 def job_of(plan: Plan, index: int, framework: str | None = None) -> Job:
