@@ -64,12 +64,10 @@ def run(
     index: of the job, from 0.
     engine: named in the record.
     say: prints a line.
-    facts: for the record of the attempt; attempts with another 'job_id' are not counted against
-      the plan's retries.
+    facts: for the record; attempts with another 'job_id' use up no retries.
     plan_file: holds the plan, which is put into the folder if none is there.
     framework: if given, `index` counts only its jobs.
-    launched: whether a launcher lives on that started this process and keeps the record; the run
-      is stopped when this process loses its parent.
+    launched: whether a launcher keeps the record; the run is stopped when it is gone.
 
   Raises:
     UsageError: no such plan or job, or another process has it.
