@@ -68,8 +68,9 @@ class Docker:
       accelerator = {'hpu': 'habana'}.get(self._plan.resources.accelerator)
       accelerator = accelerator or self._plan.resources.accelerator
       raise UsageError(
-        f'The engine has no image {image!r} for {framework}; build it with '
-        f'bash docker/build.sh {accelerator} {framework}, or name another with --image.'
+        f'The engine has no image {image!r} for {framework}; build it with bash docker/build.sh '
+        f'{accelerator}{f" {framework}" if image.endswith(framework) else ""}, or name another '
+        'with --image.'
       ) from error
     except APIError as error:
       raise UsageError(f'The image {image!r} cannot be used: {explain(error)}.') from error
