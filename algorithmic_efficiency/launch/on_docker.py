@@ -4,6 +4,7 @@ Only containers with this plan's label are ever touched. Attached to each, a thr
 prints into the job's log.
 """
 
+import dataclasses
 import socket
 import threading
 import time
@@ -44,6 +45,7 @@ class Docker:
   ) -> None:
     self._plan, self._folder, self._network, self._address = plan, folder, network, address
     self._client: Any = None
+    self._image_ids: dict[str, str] = {}  # by image
     self._states: dict[str, str] = {}  # of our containers, by id
     self._looked = float('-inf')
 
@@ -63,7 +65,7 @@ class Docker:
 
     image = self._plan.images[framework]
     try:
-      self._client.images.get(image)
+      self._image_ids[image] = self._client.images.get(image).id
     except ImageNotFound as error:
       accelerator = {'hpu': 'habana'}.get(self._plan.resources.accelerator)
       accelerator = accelerator or self._plan.resources.accelerator
@@ -80,7 +82,11 @@ class Docker:
     return self._container(job, slot, attempt).line()
 
   def _container(self, job: Job, slot: Slot, attempt: int) -> containers.Container:
-    return containers.of_job(self._plan, self._folder, job, slot, attempt, self._network)
+    made = containers.of_job(self._plan, self._folder, job, slot, attempt, self._network)
+    if made.image not in self._image_ids:  # a dry run asks no engine
+      return made
+    name = {containers.IMAGE_VARIABLE: f'{made.image}@{self._image_ids[made.image]}'}
+    return dataclasses.replace(made, environment={**made.environment, **name})
 
   def start(self, job: Job, slot: Slot, attempt: int) -> 'RunningContainer':
     """Creates and starts it; one that does not start is removed again."""

@@ -213,6 +213,8 @@ def test_limits_and_names_are_the_containers(launch, client):
   assert seen['name'] == f'algorithmic_efficiency-{plan.id}-{plan.jobs()[0].name}-1'
   assert seen['config']['User'] == f'{os.getuid()}:{os.getgid()}'
   assert seen['config']['Hostname'] == socket.gethostname()
+  digest = client.images.get(SMALL).id
+  assert f'ALGORITHMIC_EFFICIENCY_IMAGE={SMALL}@{digest}' in seen['config']['Env']
 
 
 def test_what_a_killed_launcher_left_is_removed_and_others_are_not(launch, client, small_image):
