@@ -97,8 +97,9 @@ def run(
   if place.node == 0:
     folder.record(job, [*attempts, entry])
   log_from = folder.log(job).stat().st_size if folder.log(job).exists() else 0
-  again = f' (attempt {entry["attempt"]})' if attempts else ''
-  say(f'{job.name}: begins on {entry["host"]}{again}')
+  which = f', node {place.node + 1} of {place.nodes}' if place.nodes > 1 else ''
+  again = f' (attempt {entry["attempt"]})' if attempts and place.node == 0 else ''
+  say(f'{job.name}: begins on {entry["host"]}{which}{again}')
   stamp = endings.stamp(folder, job)
   exit_, asked = _run_command(plan, job, folder, place)
   ending = endings.ending(folder, job, exit_, log_from, stamp)
