@@ -266,10 +266,8 @@ def test_two_nodes_train_one_trial(launch, tmp_path, space):
   [
     (['--sbatch=--partition=gpus'], 'there is no partition gpus; sinfo lists them'),
     (['--memory=9000g'], 'no node has'),
-    (['--cpus=4096'], 'no node has'),
     (['--accelerator=cuda', '--devices_per_trial=64'], 'no node has'),
     (['--accelerator=cuda', '--slurm_gres=abacus'], 'has no such gres'),
-    (['--nodes_per_trial=9'], 'does not give so many nodes'),
     (['--sbatch=--colour=red'], 'sbatch has no option --colour=red'),
     (['--slurm_container=apptainer', '--slurm_image=/none.sif'], "image '/none.sif' is not there"),
     (['--slurm_image=a.sif'], '--slurm_container is none'),
@@ -283,6 +281,11 @@ def test_a_wrong_command_is_one_line(launch, flags, said):
   assert told.splitlines()[-1].startswith(('launch: error: ', 'launch.py: error: '))
   assert said in told.splitlines()[-1]
   assert 'Traceback' not in told
+
+
+@pytest.mark.parametrize('flag', ['--cpus=4096', '--nodes_per_trial=9'])
+def test_what_slurm_takes_in_and_never_begins_is_told(launch, flag):
+  assert 'will not begin them: the partition has no node' in launch(flag).end()
 
 
 @pytest.mark.parametrize(
