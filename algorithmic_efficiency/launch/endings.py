@@ -11,7 +11,8 @@ from algorithmic_efficiency.launch.plan_folder import PlanFolder
 
 _TAIL_BYTES = 1 << 14
 _TOLD = re.compile(
-  r'(?:submission_runner: error: |\w*(?:Error|Exception): |entrypoint: |^error: |task: error: )(.+)'
+  r'(?:submission_runner: error: |\w*(?:Error|Exception): |entrypoint: |task: error: '
+  r'|^error: |^docker: |^FATAL: +)(.+)'
 )
 
 COMPLETE = 'complete'

@@ -21,7 +21,7 @@ from algorithmic_efficiency.launch import endings, progress, slurm_client, slurm
 from algorithmic_efficiency.launch.endings import Ending
 from algorithmic_efficiency.launch.plan import Job, Plan
 from algorithmic_efficiency.launch.plan_folder import PlanFolder
-from algorithmic_efficiency.launch.slurm_client import NoAnswer
+from algorithmic_efficiency.launch.slurm_client import NoAnswer, Queued
 from algorithmic_efficiency.launch.slurm_script import How
 from algorithmic_efficiency.records.whole_files import write_whole
 
@@ -29,6 +29,7 @@ _LOOK_SEC = 2.0
 _LINE_EVERY_SEC = 30.0
 _SETTLE_SEC = 10.0  # for a shared file system to show what a node wrote
 
+_GONE = Queued('')
 Say = Callable[[str], None]
 
 
@@ -146,9 +147,17 @@ def _submit(slurm: 'Slurm', script: str, jobs: Sequence[Job], slots: int | None,
       slurm.note(after, indices)
       done += len(indices)
       say(f'SLURM job {after}: {len(indices)} trials ({slurm_script.ranges(indices)})')
+    time.sleep(_LOOK_SEC)  # the scheduler looks at them first
+    tell_hopeless(slurm.in_queue(), say)
   except UsageError as error:
     part = f' {done} of {len(jobs)} trials are submitted; --resume goes on.' if done else ''
     raise UsageError(f'{error}{part}') from error
+
+
+def tell_hopeless(queue: dict[int, Queued], say: Say) -> None:
+  """Says what will never begin: clusters take jobs in that none of their nodes can run."""
+  for why in sorted({task.why_for_ever for task in queue.values() if task.why_for_ever}):
+    say(f'warning: SLURM took them in and will not begin them: {why}; scancel and mend the plan.')
 
 
 def _tell_end(ended: dict[str, Ending], before: int, say: Say) -> int:
@@ -189,8 +198,8 @@ class Slurm:
       found.append((words, [offset + task for task in tasks]))
     return found
 
-  def in_queue(self) -> dict[int, str]:
-    """States of the plan's jobs that SLURM has, by index. Raises NoAnswer."""
+  def in_queue(self) -> dict[int, Queued]:
+    """The plan's jobs that SLURM has, by index. Raises NoAnswer."""
     tasks = slurm_client.queue(self._prefix)
     return {int(name.removeprefix(self._prefix)) + task: s for (name, task), s in tasks.items()}
 
@@ -259,7 +268,7 @@ class Watch:
     self._tell_ends({})
     return {job.name: self._ending(job) for job in self._jobs}
 
-  def _look(self) -> dict[int, str] | None:
+  def _look(self) -> dict[int, Queued] | None:
     """Those in the queue; None where the controller does not answer, which is told once."""
     try:
       states = self._slurm.in_queue()
@@ -277,28 +286,31 @@ class Watch:
   def _ended_attempts(self, job: Job) -> list[dict[str, Any]]:
     return [attempt for attempt in self._folder.attempts(job) if 'ended' in attempt]
 
-  def _tell_ends(self, states: dict[int, str]) -> None:
+  def _tell_ends(self, states: dict[int, Queued]) -> None:
     for job in self._jobs:
       ended = self._ended_attempts(job)
       for attempt in ended[self._seen[job.name] :]:
         reason = f': {attempt["reason"]}' if attempt.get('reason') else ''
-        again = '; it waits to go on' if states.get(job.index) == 'PENDING' else ''
+        again = '; it waits to go on' if states.get(job.index, _GONE).state == 'PENDING' else ''
         self._say(f'{job.name}: {attempt["outcome"]}{reason}{again}')
         self._said = time.monotonic()
       self._seen[job.name] = len(ended)
 
-  def _tell_how_far(self, states: dict[int, str]) -> None:
+  def _tell_how_far(self, states: dict[int, Queued]) -> None:
     counts: dict[str, int] = {}
-    for state in states.values():
-      counts[state] = counts.get(state, 0) + 1
-    words = ', '.join(f'{count} {state.lower()}' for state, count in counts.items())
+    for state, reason in states.values():
+      word = state.lower() + (f' ({reason})' if state == 'PENDING' else '')
+      counts[word] = counts.get(word, 0) + 1
+    words = ', '.join(f'{count} {word}' for word, count in counts.items())
     done = self._before + len(self._jobs) - len(states)
     self._say(f'{done}/{self._before + len(self._jobs)} done; {words}')
     self._said = time.monotonic()
 
   def _is_unclear(self, job: Job) -> bool:
     attempts = self._folder.attempts(job)
-    return not attempts or 'ended' not in attempts[-1]
+    if attempts:
+      return 'ended' not in attempts[-1]
+    return not (self._slurm.place / f'{self._slurm.task_of(job, self._largest)}.log').exists()
 
   def _ending(self, job: Job) -> Ending:
     """From the run's own record, else from the last attempt at it, else from SLURM."""

@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from algorithmic_efficiency.errors import MeasurementError, UsageError
 
@@ -60,6 +61,32 @@ _MEANINGS = (
 )
 
 
+# Why a job waits that will not begin, however long it waits, as squeue(1) calls it.
+_HOPELESS = {
+  'PartitionConfig': 'the partition has no node with the CPUs or the number of nodes that it wants',
+  'PartitionNodeLimit': 'the partition does not give so many nodes',
+  'PartitionTimeLimit': 'its time limit is longer than that of the partition',
+  'BadConstraints': 'no node is as it wants',
+  'InvalidAccount': 'there is no such account',
+  'InvalidQOS': 'there is no such QOS',
+  'DependencyNeverSatisfied': 'what it waits for does not come',
+  'JobHeldAdmin': 'an administrator holds it',
+  'JobHeldUser': 'it is held; scontrol release lets it go',
+}
+
+
+class Queued(NamedTuple):
+  """A task in the queue: its state, and why it waits where it does; SLURM's own words."""
+
+  state: str
+  reason: str = ''
+
+  @property
+  def why_for_ever(self) -> str:
+    """Why it will not begin by itself, or ''."""
+    return _HOPELESS.get(self.reason, '') if self.state == 'PENDING' else ''
+
+
 class NoAnswer(MeasurementError):
   """The controller does not answer; what is in its queue is not known."""
 
@@ -113,18 +140,18 @@ def submit(words: Sequence[str]) -> str:
   return call(words).strip().split('\n')[-1].split(';')[0]
 
 
-def queue(name_prefix: str) -> dict[tuple[str, int], str]:
-  """States of this user's array tasks in the queue, by (job name, task), for names with a prefix.
+def queue(name_prefix: str) -> dict[tuple[str, int], Queued]:
+  """This user's array tasks in the queue, by (job name, task), for names with a prefix.
 
   A task may be in it twice, when two arrays have it; one of them is enough to know.
   """
-  found: dict[tuple[str, int], str] = {}
-  listed = call(['squeue', '--noheader', '--array', '--me', '--format=%i|%T|%j'])
+  found: dict[tuple[str, int], Queued] = {}
+  listed = call(['squeue', '--noheader', '--array', '--me', '--format=%i|%T|%r|%j'])
   for line in listed.splitlines():
-    job_id, state, name = line.strip().split('|', 2)
+    job_id, state, reason, name = line.strip().split('|', 3)
     task = job_id.partition('_')[2]
     if name.startswith(name_prefix) and task.isdigit():
-      found[name, int(task)] = state
+      found[name, int(task)] = Queued(state, reason)
   return found
 
 

@@ -95,8 +95,7 @@ def run(
   records = place.node == 0 and not launched
   if records:
     folder.record(job, [*attempts, entry])
-  again = f' (attempt {entry["attempt"]})' if attempts and records else ''
-  say(f'{job.name}: begins on {entry["host"]}{again}')
+  say(f'{job.name}: begins on {entry["host"]}{_which(place, attempts if records else [])}')
   ending, exit_ = _train(plan, job, folder, place, launched)
   if place.node != 0:  # the record is node 0's, and may be whole only after this end
     say(f'{job.name}: node {place.node} ended with exit code {exit_.code}')
@@ -107,6 +106,11 @@ def run(
     folder.record(job, [*attempts, {**entry, 'exit_code': exit_.code, 'global_step': step}])
   say(f'{job.name}: {ending.outcome}{": " if ending.reason else ""}{ending.reason}')
   return exit_code(ending, exit_)
+
+
+def _which(place: Place, attempts: Sequence[object]) -> str:
+  node = f', node {place.node + 1} of {place.nodes}' if place.nodes > 1 else ''
+  return node + (f' (attempt {len(attempts) + 1})' if attempts else '')
 
 
 def _train(

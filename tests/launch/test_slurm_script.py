@@ -163,9 +163,13 @@ def fake(tmp_path, monkeypatch, name, script):
 
 
 def test_the_queue_is_told_by_job_names(tmp_path, monkeypatch):
-  lines = '12_3|RUNNING|ours-0\n13_1|PENDING|ours-1001\n14|RUNNING|ours-0\n15_1|RUNNING|other-0'
+  lines = '12_3|RUNNING|None|ours-0\n13_1|PENDING|PartitionConfig|ours-1001\n14|RUNNING||ours-0'
+  lines += '\n15_1|RUNNING|None|other-0'
   fake(tmp_path, monkeypatch, 'squeue', f"echo '{lines}'")
-  assert slurm_client.queue('ours-') == {('ours-0', 3): 'RUNNING', ('ours-1001', 1): 'PENDING'}
+  queue = slurm_client.queue('ours-')
+  assert queue[('ours-0', 3)] == ('RUNNING', 'None')
+  assert queue[('ours-1001', 1)].why_for_ever.startswith('the partition has no node')
+  assert len(queue) == 2
 
 
 def test_a_controller_that_does_not_answer_is_told_from_a_refusal(tmp_path, monkeypatch):

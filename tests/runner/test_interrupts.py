@@ -158,3 +158,21 @@ def test_the_second_signal_ends_the_process_at_once(signum):
     child.kill()
     child.wait()
     child.stdout.close()
+
+
+def test_an_echo_of_sigterm_is_no_second_one():
+  """SLURM sends it to all processes of a step, and who started this one hands it on."""
+  child = subprocess.Popen([sys.executable, '-c', CHILD], stdout=subprocess.PIPE, text=True)
+  try:
+    assert child.stdout.readline() == 'held\n'
+    child.send_signal(signal.SIGTERM)
+    assert child.stdout.readline() == 'heard\n'
+    child.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+      child.wait(timeout=2.2)
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(timeout=5) == -signal.SIGTERM
+  finally:
+    child.kill()
+    child.wait()
+    child.stdout.close()
