@@ -185,7 +185,10 @@ class Ray:
       )
 
   def outcome(self, task: 'RayTask') -> Exit:
-    """How a task that has ended did. Raises UsageError if its node cannot run the plan at all."""
+    """How a task that has ended did.
+
+    Raises UsageError if its node cannot run the plan at all, EngineLost if this machine's is gone.
+    """
     errors = self._ray.exceptions
     try:
       facts = self._ray.get(task.reference)
@@ -193,6 +196,10 @@ class Ray:
       return Exit(143, note='its Ray task was cancelled')
     except errors.OutOfMemoryError:
       return Exit(137, out_of_memory=True)
+    except errors.LocalRayletDiedError as error:
+      raise EngineLost(
+        "This machine's node of the Ray cluster is gone; start it again, then go on with --resume."
+      ) from error
     except errors.NodeDiedError:
       return Exit(137, note='the Ray node that it ran on is gone')
     except errors.WorkerCrashedError:

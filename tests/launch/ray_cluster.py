@@ -7,10 +7,14 @@ does, 'end' the whole cluster.
 import os
 import sys
 
-os.environ['RAY_USAGE_STATS_ENABLED'] = '0'
-# Else a node that is gone is missed after half a minute only.
-os.environ['RAY_health_check_period_ms'] = '1000'
-os.environ['RAY_health_check_failure_threshold'] = '3'
+os.environ.update(
+  {
+    'RAY_USAGE_STATS_ENABLED': '0',
+    # Else a node that is gone is missed after half a minute only.
+    'RAY_health_check_period_ms': '1000',
+    'RAY_health_check_failure_threshold': '3',
+  }
+)
 
 from ray.cluster_utils import Cluster
 

@@ -186,7 +186,7 @@ def test_a_node_that_cannot_run_the_plan_ends_it(tmp_path):
   ray = mock.Mock()
   ray.get.return_value = answer
   for name in ('TaskCancelledError', 'OutOfMemoryError', 'NodeDiedError', 'WorkerCrashedError',
-               'RayError'):  # fmt: skip
+               'LocalRayletDiedError', 'RayError'):  # fmt: skip
     setattr(ray.exceptions, name, type(name, (Exception,), {}))
   plan = Plan('one', (Algorithm('a', 'a.py'),), ('digits',), ('jax',))
   engine = ray_engine.Ray(ray, plan, PlanFolder(tmp_path), 1.0)
@@ -290,5 +290,5 @@ class TestOnACluster:
     cluster.ask('end')
     _, errors = end(launcher, 1)
     assert errors.count('\n') == 1
-    assert 'The Ray cluster' in errors
+    assert 'go on with --resume' in errors
     wait_for(lambda: not runs(tmp_path), 20)
