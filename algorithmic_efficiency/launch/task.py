@@ -87,7 +87,7 @@ def run(
   if state is not None and not launched:
     if state['status'] != 'failed' or len(attempts) > plan.retries:
       say(f'{job.name}: ended before: {state["status"]}')
-      return 0 if state['status'] != 'failed' else 1
+      return int(state['status'] == 'failed')
     if place.node == 0:
       folder.trial(job).begin_anew()
   records = place.node == 0 and not launched
@@ -95,17 +95,15 @@ def run(
     _wait_for_the_dead(folder, job, say)
   nodes.wait_for_coordinator(place, say)
   entry = {
-    'attempt': len(attempts) + 1, 'engine': engine, 'host': socket.gethostname(),
+    'attempt': len(attempts) + (not launched), 'engine': engine, 'host': socket.gethostname(),
     'pid': os.getpid(), **(facts or {}), 'started': time.time(),
   }  # fmt: skip
   if records:
     folder.record(job, [*attempts, entry])
   log_from = folder.log(job).stat().st_size if folder.log(job).exists() else 0
-  again = f' (attempt {entry["attempt"]})' if attempts and records else ''
-  say(f'{job.name}: begins on {entry["host"]}{again}')
+  say(f'{job.name}: begins on {entry["host"]} (attempt {entry["attempt"]})')
   exit_ = _run_command(plan, job, folder, place, launched)
   if place.node != 0:  # the record is node 0's, and may be whole only after this end
-    say(f'{job.name}: node {place.node} ended with exit code {exit_.code}')
     return exit_.code if exit_.code >= 0 else 128 - exit_.code
   ending = endings.ending(folder, job, exit_, log_from)
   if records:
