@@ -31,7 +31,7 @@ _LOOK_SEC = 0.1
 
 
 class Killer(threading.Thread):
-  """Looks at the runs there are; kills some of them, each at most once a trial."""
+  """Looks at the runs there are, and kills some of them within five seconds."""
 
   def __init__(self, log_dir: Path, part: float) -> None:
     super().__init__(daemon=True)
