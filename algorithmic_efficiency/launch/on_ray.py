@@ -9,6 +9,7 @@ import importlib
 import logging
 import os
 import re
+import signal
 import socket
 import sys
 from collections.abc import Callable, Generator
@@ -124,8 +125,10 @@ def _connected(ray: Any, address: str) -> Generator[None, None, None]:
     except (OSError, OverflowError) as error:
       why = getattr(error, 'strerror', None) or str(error)
       raise UsageError(f'No Ray cluster answers at {address} ({why}); {_START}.') from error
+  on_sigterm = signal.getsignal(signal.SIGTERM)
   try:
     ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts its own there
   except Exception as error:  # Ray raises what comes to hand
     raise UsageError(_not_connected(address, error)) from error
   try:

@@ -18,8 +18,8 @@ from algorithmic_efficiency.launch.slots import Slot
 _LOOK_SEC = 0.1  # between two questions to Ray
 _BEGUN_SEC = 1.0  # between two looks at the logs of tasks that have not begun
 _ALIVE_SEC = 3.0  # between two questions whether the cluster is there
-_SILENT_SEC = 20.0  # Ray ends a driver, without a word, whose cluster was away for a minute
-_PROBE_SEC = 120.0  # for every node to start a worker
+_SILENT_SEC = 10.0  # Ray ends a driver, without a word, whose cluster was away for a minute
+_PROBE_SEC = 60.0  # for every node to start a worker; one that does not is left to Ray
 
 
 def need(resources: Resources) -> dict[str, float]:
@@ -82,16 +82,23 @@ class Ray:
       ).remote(*where)
       for node in nodes
     ]
-    ended, silent = self._ray.wait(asked, num_returns=len(asked), timeout=_PROBE_SEC)
-    if silent:
+    ended, _ = self._ray.wait(asked, num_returns=len(asked), timeout=_PROBE_SEC)
+    reasons = [self._reason(reference) for reference in ended]
+    wrong = [reason for reason in reasons if reason]
+    if wrong:
+      raise UsageError(f'The plan cannot be run on this Ray cluster: {wrong[0]}.')
+    if '' not in reasons:
       raise UsageError(
-        f'{len(silent)} of {len(nodes)} nodes of the Ray cluster started no worker in '
-        f'{_PROBE_SEC:.0f} s; ray status tells of them.'
+        f'No node of the Ray cluster that could run a trial started a worker in {_PROBE_SEC:.0f} s '
+        f'({len(nodes)} were asked); ray status tells of them.'
       )
-    for reference in ended:
-      reason = self._ray.get(reference)
-      if reason:
-        raise UsageError(f'The plan cannot be run on this Ray cluster: {reason}.')
+
+  def _reason(self, reference: Any) -> str | None:
+    """What a node said of itself; None if it has gone away meanwhile."""
+    try:
+      return self._ray.get(reference)
+    except self._ray.exceptions.RayError:
+      return None
 
   def room(self) -> int:
     """How many trials run at a time where nobody else uses the cluster."""
@@ -178,7 +185,10 @@ class Ray:
       )
 
   def outcome(self, task: 'RayTask') -> Exit:
-    """How a task that has ended did. Raises UsageError if its node cannot run the plan at all."""
+    """How a task that has ended did.
+
+    Raises UsageError if its node cannot run the plan at all, EngineLost if this machine's is gone.
+    """
     errors = self._ray.exceptions
     try:
       facts = self._ray.get(task.reference)
@@ -186,6 +196,10 @@ class Ray:
       return Exit(143, note='its Ray task was cancelled')
     except errors.OutOfMemoryError:
       return Exit(137, out_of_memory=True)
+    except errors.LocalRayletDiedError as error:
+      raise EngineLost(
+        "This machine's node of the Ray cluster is gone; start it again, then go on with --resume."
+      ) from error
     except errors.NodeDiedError:
       return Exit(137, note='the Ray node that it ran on is gone')
     except errors.WorkerCrashedError:

@@ -82,23 +82,22 @@ def run(
   if state is not None and not launched:
     if state['status'] != 'failed' or not requeue.may_fail_again(plan, attempts, job_id):
       say(f'{job.name}: ended before: {state["status"]}')
-      return 0 if state['status'] != 'failed' else 1
+      return int(state['status'] == 'failed')
     if place.node == 0:
       folder.trial(job).begin_anew()
   if place.node == 0:
     task_process.wait_for_the_dead(folder.trial(job).lock, job.name, say)
   nodes.wait_for_coordinator(place, say)
   entry = {
-    'attempt': len(attempts) + 1, 'engine': engine, 'host': socket.gethostname(),
+    'attempt': len(attempts) + (not launched), 'engine': engine, 'host': socket.gethostname(),
     'pid': os.getpid(), **(facts or {}), 'started': time.time(),
   }  # fmt: skip
   records = place.node == 0 and not launched
   if records:
     folder.record(job, [*attempts, entry])
-  say(f'{job.name}: begins on {entry["host"]}{_which(place, attempts if records else [])}')
+  say(f'{job.name}: begins on {entry["host"]}{_which(place, entry["attempt"])}')
   ending, exit_ = _train(plan, job, folder, place, launched)
   if place.node != 0:  # the record is node 0's, and may be whole only after this end
-    say(f'{job.name}: node {place.node} ended with exit code {exit_.code}')
     return exit_.code if exit_.code >= 0 else 128 - exit_.code
   if records:
     step = (folder.trial(job).read_state() or {}).get('global_step', 0)
@@ -108,9 +107,9 @@ def run(
   return exit_code(ending, exit_)
 
 
-def _which(place: Place, attempts: Sequence[object]) -> str:
+def _which(place: Place, attempt: int) -> str:
   node = f', node {place.node + 1} of {place.nodes}' if place.nodes > 1 else ''
-  return node + (f' (attempt {len(attempts) + 1})' if attempts else '')
+  return node + (f' (attempt {attempt})' if attempt > 1 and place.node == 0 else '')
 
 
 def _train(
