@@ -90,7 +90,8 @@ def test_every_trial_is_run_by_one_index_and_node(objects, monkeypatch):
   plan, seen = plan_of(objects), collections.Counter()
   nodes: dict[str, set] = collections.defaultdict(set)
 
-  def run(root, index, engine, say, *, plan_file, framework, launched):
+  def run(root, index, engine, say, facts, *, plan_file, framework, launched):
+    assert not facts
     assert (str(root), engine, launched) == ('/logs/plans/one', 'kubernetes', False)
     assert str(plan_file) == '/plan/plan.json'
     job = task.job_of(plan, index, framework)
