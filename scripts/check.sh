@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Looks for what the style forbids: ruff's lint and format, basedpyright's types. Mends nothing.
+# Looks for what the style forbids: ruff's lint and format, basedpyright's types, hadolint's rules
+# for the Dockerfile. Mends nothing.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
@@ -8,3 +9,4 @@ cd "$root"
 ruff check .
 ruff format --check .
 basedpyright
+hadolint docker/Dockerfile

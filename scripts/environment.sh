@@ -28,7 +28,7 @@ use_environment() {
         install_cpu_torch
       fi
       python -m pip install --quiet --disable-pip-version-check \
-        --constraint "$root/docker/constraints-cpu.txt" --editable "$root[$extra]"
+        --constraint "$root/docker/constraints-cpu.txt" --editable "$root[$extra]" || return 1
       echo "$wanted" >> "$stamp"
     fi
   done

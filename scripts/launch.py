@@ -45,9 +45,15 @@ def main() -> int:
     if given.dry_run:
       return _run(given, _plan(given, folder), folder)
     with folder.held():
+      is_new = not folder.plan_file.exists()
       wanted = _plan(given, folder)
       folder.save(wanted)
-      return _run(given, wanted, folder)
+      try:
+        return _run(given, wanted, folder)
+      except UsageError:
+        if is_new:
+          folder.forget_if_unbegun()
+        raise
   except UsageError as error:
     return _complain(str(error), 2)
   except MeasurementError as error:

@@ -15,6 +15,7 @@ from algorithmic_efficiency.launch.plan_folder import PlanFolder
 from algorithmic_efficiency.launch.slots import Slot
 
 LABEL = 'algorithmic_efficiency'  # every label of ours begins with it
+IMAGE_VARIABLE = 'ALGORITHMIC_EFFICIENCY_IMAGE'  # the record's container.image
 SOURCE = '/opt/algorithmic_efficiency'  # where an image holds the project
 
 # Folders that a mount would hide from the container's own programs.
@@ -130,7 +131,7 @@ def of_job(
     'memory_bytes': resources.memory_bytes,
     'shm_bytes': resources.shm_bytes,
   }
-  environment = {'ALGORITHMIC_EFFICIENCY_IMAGE': plan.images[job.framework]}
+  environment = {IMAGE_VARIABLE: plan.images[job.framework]}
   if resources.accelerator == 'hpu':
     environment['HABANA_VISIBLE_DEVICES'] = ','.join(slot.devices)
   return Container(

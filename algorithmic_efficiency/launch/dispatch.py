@@ -2,7 +2,8 @@
 
 import collections
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,9 +94,9 @@ class Dispatcher:
   def stop(self) -> None:
     """Asks all that runs to stop, waits for it, and kills what does not; so does a second Ctrl-C.
 
-    Raises MeasurementError at the end if endings could not be recorded.
+    Raises MeasurementError or UsageError at the end if an ending could not be judged or recorded.
     """
-    unrecorded: list[MeasurementError] = []
+    unrecorded: list[Exception] = []
     for attempt in self.running.values():
       attempt.running.ask_to_stop()
     until = time.monotonic() + _GRACE_SEC
@@ -106,8 +107,8 @@ class Dispatcher:
       except EngineLost:
         self._give_up()
         raise
-      except MeasurementError as error:
-        unrecorded.append(error)
+      except (MeasurementError, UsageError, OSError) as error:
+        unrecorded.append(error)  # the others are stopped all the same
       except KeyboardInterrupt:
         until = 0.0
       if time.monotonic() > until:
@@ -164,7 +165,7 @@ class Dispatcher:
     again = not stopping and self._is_tried_again(attempt.job, how)
     if again:
       if how.outcome == endings.FAILED:
-        self._folder.trial(attempt.job).begin_anew()
+        self._begin_anew(attempt.job)
       self.waiting.append(attempt.job)
     self._tell(self, Event('ended', attempt, how, again))
 
@@ -197,14 +198,23 @@ class Dispatcher:
     if exit_ is not None:
       entry['exit_code'] = exit_.code
     earlier = [a for a in self._folder.attempts(attempt.job) if a['attempt'] != attempt.number]
-    self._write(attempt.job, [*earlier, entry])
+    self._write(attempt.job, [*endings.close_old(earlier), entry])
 
   def _write(self, job: Job, attempts: list[dict[str, Any]]) -> None:
-    try:
+    with self._unwritable_is_told():
       self._folder.record(job, attempts)
+
+  def _begin_anew(self, job: Job) -> None:
+    with self._unwritable_is_told():
+      self._folder.trial(job).begin_anew()
+
+  @contextmanager
+  def _unwritable_is_told(self) -> Iterator[None]:
+    try:
+      yield
     except OSError as error:
       raise MeasurementError(
-        f'{str(self._folder.jobs)!r} cannot be written to ({error.strerror}); free space or mend '
+        f'{str(self._folder.root)!r} cannot be written to ({error.strerror}); free space or mend '
         'its permissions, then go on with --resume.'
       ) from error
 
@@ -213,5 +223,6 @@ class Dispatcher:
     for attempt in self.running.values():
       how = Ending(endings.LOST, 'the engine went away while it ran; --resume goes on with it')
       self.ended[attempt.job.name] = how
+      attempt.running.abandon()
       self._record(attempt, how)
     self.running.clear()

@@ -103,6 +103,8 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 def explain(error: BaseException) -> str:
   """What an error of the engine means, in a sentence without a full stop."""
+  if is_lost(error):
+    return 'it does not answer any more'
   said = str(getattr(error, 'explanation', None) or error)
   for pattern, meaning in _MEANINGS:
     match = re.search(pattern, said)
@@ -117,7 +119,8 @@ def _first_line(said: Any) -> str:
 
 def is_lost(error: BaseException) -> bool:
   """Whether an error means that the engine does not answer any more."""
+  from docker.errors import APIError
   from requests.exceptions import RequestException
 
   # The SDK turns an answer into an APIError; what is left of requests' errors got no answer.
-  return isinstance(error, RequestException) and getattr(error, 'response', None) is None
+  return isinstance(error, RequestException) and not isinstance(error, APIError)

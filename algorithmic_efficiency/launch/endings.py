@@ -24,8 +24,12 @@ SAVED = 'saved'  # stopped by a signal, with a checkpoint made at that moment
 BROKEN = 'broken'  # the command ended and the trial did not
 NOT_STARTED = 'not started'
 STOPPED = 'stopped'  # by this launcher
-LOST = 'lost'  # its engine went away
+LOST = 'lost'  # its engine went away, or its launcher
 
+# As they are counted for people.
+ORDER = (
+  COMPLETE, FAILED, REFUSED, OUT_OF_MEMORY, KILLED, SAVED, BROKEN, NOT_STARTED, STOPPED, LOST,
+)  # fmt: skip
 _AGAIN = (FAILED, OUT_OF_MEMORY, KILLED, SAVED, BROKEN, NOT_STARTED, LOST)
 _EXIT_SAVED = 75  # of submission_runner
 _EXIT_WRONG = 2
@@ -51,6 +55,12 @@ class Ending:
   def may_be_tried_again(self) -> bool:
     """Whether another attempt could end differently."""
     return self.outcome in _AGAIN
+
+
+def close_old(attempts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+  """The same attempts, those that nobody saw the end of marked as lost."""
+  lost = {'outcome': LOST, 'reason': 'its launcher was killed before it ended'}
+  return [a if 'outcome' in a else {**a, **lost} for a in attempts]
 
 
 def stamp(folder: PlanFolder, job: Job) -> int:

@@ -38,6 +38,10 @@ class Running(Protocol):
     """Frees what it held, after its end: logs are whole, no container is left."""
     ...
 
+  def abandon(self) -> None:
+    """Lets go of it without asking the engine, which went away."""
+    ...
+
 
 class Engine(Protocol):
   """Starts jobs on this machine."""

@@ -9,12 +9,15 @@ Below SLURM …_COORDINATOR alone is heeded too: a node's name there need not re
 """
 
 import re
-from collections.abc import Mapping
+import socket
+import time
+from collections.abc import Callable, Mapping
 
 from algorithmic_efficiency.errors import UsageError
 from algorithmic_efficiency.launch.command import ALONE, Place
 
 PREFIX = 'ALGORITHMIC_EFFICIENCY_'
+_NAMED_SEC = 300.0  # so long may a cluster take to make node 0's name known
 _PORTS = range(20_000, 32_000)  # below what Linux gives to outgoing connections
 
 
@@ -72,3 +75,27 @@ def first_host(names: str) -> str:
   if match is None:
     raise UsageError(f'The list of nodes {names!r} names none; is SLURM_JOB_NODELIST right?')
   return match[1] + (match[2] or '') + (match[3] or '')
+
+
+def wait_for_coordinator(place: Place, say: Callable[[str], None]) -> None:
+  """Returns when node 0's name is known here: a cluster's DNS learns it only when it has begun.
+
+  Raises UsageError if it does not become known.
+  """
+  if place.node == 0:
+    return
+  until, told = time.monotonic() + _NAMED_SEC, False
+  while True:
+    try:
+      socket.getaddrinfo(place.coordinator, place.port)
+      return
+    except socket.gaierror as error:
+      if time.monotonic() > until:
+        raise UsageError(
+          f'No host is called {place.coordinator!r}, where node 0 should be ({error.strerror}); '
+          'is it running, and does the cluster name its pods?'
+        ) from error
+    if not told:
+      say(f'waits for the name {place.coordinator}')
+      told = True
+    time.sleep(2.0)

@@ -4,6 +4,7 @@ Only containers with this plan's label are ever touched. Attached to each, a thr
 prints into the job's log.
 """
 
+import dataclasses
 import socket
 import threading
 import time
@@ -44,6 +45,7 @@ class Docker:
   ) -> None:
     self._plan, self._folder, self._network, self._address = plan, folder, network, address
     self._client: Any = None
+    self._image_ids: dict[str, str] = {}  # by image
     self._states: dict[str, str] = {}  # of our containers, by id
     self._looked = float('-inf')
 
@@ -63,13 +65,14 @@ class Docker:
 
     image = self._plan.images[framework]
     try:
-      self._client.images.get(image)
+      self._image_ids[image] = self._client.images.get(image).id
     except ImageNotFound as error:
       accelerator = {'hpu': 'habana'}.get(self._plan.resources.accelerator)
       accelerator = accelerator or self._plan.resources.accelerator
       raise UsageError(
-        f'The engine has no image {image!r} for {framework}; build it with '
-        f'bash docker/build.sh {accelerator} {framework}, or name another with --image.'
+        f'The engine has no image {image!r} for {framework}; build it with bash docker/build.sh '
+        f'{accelerator}{f" {framework}" if image.endswith(framework) else ""}, or name another '
+        'with --image.'
       ) from error
     except APIError as error:
       raise UsageError(f'The image {image!r} cannot be used: {explain(error)}.') from error
@@ -79,7 +82,11 @@ class Docker:
     return self._container(job, slot, attempt).line()
 
   def _container(self, job: Job, slot: Slot, attempt: int) -> containers.Container:
-    return containers.of_job(self._plan, self._folder, job, slot, attempt, self._network)
+    made = containers.of_job(self._plan, self._folder, job, slot, attempt, self._network)
+    if made.image not in self._image_ids:  # a dry run asks no engine
+      return made
+    name = {containers.IMAGE_VARIABLE: f'{made.image}@{self._image_ids[made.image]}'}
+    return dataclasses.replace(made, environment={**made.environment, **name})
 
   def start(self, job: Job, slot: Slot, attempt: int) -> 'RunningContainer':
     """Creates and starts it; one that does not start is removed again."""
@@ -87,15 +94,18 @@ class Docker:
     from requests.exceptions import RequestException
 
     created: Any = None
+    log: Any = None
     try:
       created = self._client.containers.create(**self._container(job, slot, attempt).arguments())
-      log = self._folder.log(job).open('ab')
+      log = self._folder.log(job).open('ab', buffering=0)
       running = RunningContainer(self, created, log)
       created.start()
       running.follow()
       self._looked = float('-inf')
       return running
     except (DockerException, RequestException, OSError) as error:
+      if log is not None:
+        log.close()
       if created is not None and not is_lost(error):
         self.remove(created)
       if is_lost(error):
@@ -157,12 +167,10 @@ class RunningContainer:
     try:
       for chunk in self._container.logs(stream=True, follow=True):
         self._log.write(chunk)
-        self._log.flush()
-    except OSError as error:  # requests' errors too
-      if not isinstance(error, RequestException):
-        self._unwritten = error
-    except DockerException:
+    except (DockerException, RequestException):
       pass  # an engine that went away: poll() tells
+    except OSError as error:
+      self._unwritten = error
 
   def poll(self) -> Exit | None:
     """How it ended, or None. Raises EngineLost; MeasurementError if its log cannot be written."""
@@ -204,4 +212,9 @@ class RunningContainer:
     """Waits for the rest of the log, and removes the container."""
     self._follower.join(timeout=_LOG_SEC)
     self._engine.remove(self._container)
+    self._log.close()
+
+  def abandon(self) -> None:
+    """Closes its log; the container is removed by whoever goes on."""
+    self._follower.join(timeout=1.0)
     self._log.close()

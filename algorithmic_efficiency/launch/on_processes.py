@@ -9,6 +9,8 @@ import subprocess
 from collections.abc import Mapping
 from typing import IO, Any
 
+import psutil
+
 from algorithmic_efficiency.launch import command
 from algorithmic_efficiency.launch.endings import Exit
 from algorithmic_efficiency.launch.engine import CannotStart
@@ -16,6 +18,7 @@ from algorithmic_efficiency.launch.plan import Job, Plan
 from algorithmic_efficiency.launch.plan_folder import PlanFolder
 from algorithmic_efficiency.launch.slots import Slot
 
+_GRACE_SEC = 20.0
 _VISIBLE = {'cuda': 'CUDA_VISIBLE_DEVICES', 'hpu': 'HABANA_VISIBLE_MODULES'}
 
 
@@ -28,7 +31,26 @@ class Processes:
     self._plan, self._folder = plan, folder
 
   def prepare(self) -> None:
-    """Nothing to check: the runner's locks tell of trials that still run."""
+    """Ends what a killed launcher of this plan left running; its trials are saved, and go on."""
+    left = [found for job in self._plan.jobs() if (found := self._left_by(job)) is not None]
+    for process in left:
+      process.terminate()
+    _, deaf = psutil.wait_procs(left, timeout=_GRACE_SEC)
+    for process in deaf:
+      process.kill()
+    psutil.wait_procs(deaf, timeout=_GRACE_SEC)
+
+  def _left_by(self, job: Job) -> psutil.Process | None:
+    """The process of a job's last attempt, if it still runs here without a launcher."""
+    last = (self._folder.attempts(job) or [{}])[-1]
+    if 'ended' in last or 'pid' not in last or last.get('host') != socket.gethostname():
+      return None
+    with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+      process = psutil.Process(last['pid'])
+      # Its number may be another's by now.
+      if f'--log_dir={self._folder.run_root(job)}' in process.cmdline():
+        return process
+    return None
 
   def command(self, job: Job, slot: Slot, attempt: int) -> str:
     """As it could be typed in the project's tree."""
@@ -86,6 +108,10 @@ class Process:
     self._process.wait()
     self._signal_group(signal.SIGKILL)
     self._log.close()
+
+  def abandon(self) -> None:
+    """Processes have no engine to lose."""
+    self.release()
 
   def _signal_group(self, number: int) -> None:
     with contextlib.suppress(ProcessLookupError):  # nobody of it is left

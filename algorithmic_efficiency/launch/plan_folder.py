@@ -10,8 +10,9 @@ import fcntl
 import json
 import os
 import socket
+import uuid
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,34 @@ class PlanFolder:
       write_whole(self.plan_file, plan.to_json())
     except OSError as error:
       raise self._trouble(error) from error
+
+  def forget_if_unbegun(self) -> None:
+    """Removes a plan of which no job has begun, so that a mended one can take its place."""
+    if not any(self.jobs.glob('*.json')):
+      self.plan_file.unlink(missing_ok=True)
+      with suppress(OSError):  # somebody has put something there, or it is not there
+        self.jobs.rmdir()
+
+  def bring(self, plan: Plan) -> None:
+    """Puts a plan there if there is none; others may do the same at this moment, elsewhere.
+
+    Raises UsageError if another plan is there, or if it cannot be written.
+    """
+    try:
+      if not self.plan_file.exists():
+        self.jobs.mkdir(parents=True, exist_ok=True)
+        # Not by write_whole: in containers the ids of processes are all alike.
+        own = self.root / f'.plan.json.{uuid.uuid4().hex}.tmp'
+        own.write_text(plan.to_json(), encoding='utf-8')
+        own.replace(self.plan_file)
+    except OSError as error:
+      raise self._trouble(error) from error
+    there = self.load()
+    if there.id != plan.id:
+      raise UsageError(
+        f'{str(self.root)!r} holds another plan ({there.name}, {there.id}) than {plan.name}, '
+        f'{plan.id}; choose another --log_dir.'
+      )
 
   @contextmanager
   def held(self) -> Generator[None, None, None]:

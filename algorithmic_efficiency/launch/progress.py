@@ -126,7 +126,7 @@ class Table:
       seconds = f'{time.time() - attempt.began:,.0f} s'
       grid.add_row(str(attempt.slot), attempt.job.name, seconds, where(self._folder, attempt))
     counts = f'{self._done} of {self._total} done, {len(dispatcher.waiting)} wait'
-    return Group(ProgressBar(self._total, self._done, width=60), Text(counts), grid)
+    return Group(ProgressBar(self._total, self._done, width=60), Text(f'  {counts}'), grid)
 
   def close(self) -> None:
     """Gives the terminal back."""
@@ -168,7 +168,7 @@ def _last_row(path: Path) -> dict[str, Any]:
 def summary(ended: dict[str, endings.Ending], before: int) -> list[str]:
   """What became of a plan, in lines: counts, then what went wrong and why."""
   counts = Counter(ending.outcome for ending in ended.values())
-  words = [f'{count} {outcome}' for outcome, count in counts.most_common()]
+  words = [f'{counts[outcome]} {outcome}' for outcome in endings.ORDER if counts[outcome]]
   earlier = [f'{before} had ended before'] if before else []
   lines = [', '.join([*words, *earlier]) or 'nothing to do']
   wrong = {name: e for name, e in ended.items() if e.outcome != endings.COMPLETE}

@@ -47,7 +47,7 @@ KEYS = (
 _IMAGES = {
   'cpu': 'algorithmic_efficiency:cpu',
   'cuda': 'algorithmic_efficiency:cuda-{framework}',
-  'hpu': 'algorithmic_efficiency:habana-{framework}',
+  'hpu': 'algorithmic_efficiency:habana',
 }
 _UNITS = {'': 0, 'b': 0, 'k': 1, 'm': 2, 'g': 3, 't': 4}
 # Part of file names, of a container's name and of a label: what all of these take.
@@ -221,7 +221,8 @@ class _Reading:
       nodes=self._integer('nodes_per_trial', 1, 1),
       cpus=None if cpus is None else float(cpus),
       memory_bytes=self._bytes('memory'),
-      shm_bytes=self._bytes('shm_size'),
+      # Processes of several devices talk through it; engines give 64 MB.
+      shm_bytes=self._bytes('shm_size') or (devices << 30 if devices > 1 else None),
     )
 
   def _flags(self) -> dict[str, Any]:

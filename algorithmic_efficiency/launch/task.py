@@ -6,44 +6,38 @@ A job that is finished is not run again; one that was interrupted goes on. SIGTE
 run, which saves itself. Exit codes are those of submission_runner: 0, 1, 2, and 75 for a run that
 was stopped and saved.
 
+--plan=FILE brings the plan along where the log folder may not hold it yet. --only_framework=jax
+counts only the jobs of that framework, for clusters that number the jobs of each image from 0.
+
 With --ended=CODE it runs nothing: it is told how such a process ended, completes the record where
 that one could not, and exits with 75 if the job is to go back into the queue, else with CODE.
 """
 
 import argparse
-import json
 import os
-import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from algorithmic_efficiency.errors import UsageError
-from algorithmic_efficiency.launch import command, endings, nodes
+from algorithmic_efficiency.errors import MeasurementError, UsageError
+from algorithmic_efficiency.launch import endings, nodes, requeue, task_process
 from algorithmic_efficiency.launch.command import Place
 from algorithmic_efficiency.launch.endings import Ending, Exit
-from algorithmic_efficiency.launch.plan import Job, Plan
+from algorithmic_efficiency.launch.plan import Job, Plan, from_json
 from algorithmic_efficiency.launch.plan_folder import PlanFolder
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-_ALIVE_SEC = 60.0  # the runner holds a trial for its owner's for so long after a sign of life
-_PUT_BACK = 75
-_STOPS_WITHOUT_PROGRESS = 5
 _CODES = {
   endings.COMPLETE: 0,
   endings.FAILED: 1,
   endings.BROKEN: 1,
   endings.NOT_STARTED: 1,
   endings.REFUSED: 2,
-  endings.SAVED: _PUT_BACK,
-  endings.STOPPED: _PUT_BACK,
+  endings.SAVED: requeue.PUT_BACK,
+  endings.STOPPED: requeue.PUT_BACK,
 }
-# Outcomes that were the scheduler's doing and use up no retry.
-_NOT_ITS_FAULT = (endings.SAVED, endings.STOPPED, endings.LOST)
 
 
 def exit_code(ending: Ending, exit_: Exit) -> int:
@@ -59,6 +53,9 @@ def run(
   engine: str,
   say: Callable[[str], None],
   facts: dict[str, Any] | None = None,
+  plan_file: Path | None = None,
+  framework: str | None = None,
+  launched: bool = False,
 ) -> int:
   """Runs job `index` of the plan in a folder; returns the exit code.
 
@@ -67,45 +64,44 @@ def run(
     index: of the job, from 0.
     engine: named in the record.
     say: prints a line.
-    facts: for the record of the attempt; attempts with another 'job_id' are not counted against
-      the plan's retries.
+    facts: for the record; attempts with another 'job_id' use up no retries.
+    plan_file: holds the plan, which is put into the folder if none is there.
+    framework: if given, `index` counts only its jobs.
+    launched: whether a launcher keeps the record; the run is stopped when it is gone.
 
   Raises:
     UsageError: no such plan or job, or another process has it.
   """
   folder = PlanFolder(root)
-  plan = folder.load()
-  jobs = plan.jobs()
-  if not 0 <= index < len(jobs):
-    raise UsageError(f'The plan has {len(jobs)} jobs and none with index {index}; count from 0.')
-  job = jobs[index]
+  plan = folder.load() if plan_file is None else _brought(folder, plan_file)
+  job = job_of(plan, index, framework)
   place = nodes.this_node(os.environ, plan.resources.nodes)
   job_id = (facts or {}).get('job_id')
-  attempts = [_closed(attempt, job_id) for attempt in folder.attempts(job)]
-  state = folder.finished(job)
-  if state is not None:
-    if state['status'] != 'failed' or not _may_fail_again(plan, attempts, job_id):
+  attempts = [requeue.closed(attempt, job_id) for attempt in folder.attempts(job)]
+  state = folder.finished(job)  # after the attempts: node 0 may be putting it aside just now
+  if state is not None and not launched:
+    if state['status'] != 'failed' or not requeue.may_fail_again(plan, attempts, job_id):
       say(f'{job.name}: ended before: {state["status"]}')
       return 0 if state['status'] != 'failed' else 1
     if place.node == 0:
       folder.trial(job).begin_anew()
-  _wait_for_the_dead(folder, job, say)
+  if place.node == 0:
+    task_process.wait_for_the_dead(folder.trial(job).lock, job.name, say)
+  nodes.wait_for_coordinator(place, say)
   entry = {
     'attempt': len(attempts) + 1, 'engine': engine, 'host': socket.gethostname(),
     'pid': os.getpid(), **(facts or {}), 'started': time.time(),
   }  # fmt: skip
-  if place.node == 0:
+  records = place.node == 0 and not launched
+  if records:
     folder.record(job, [*attempts, entry])
-  log_from = folder.log(job).stat().st_size if folder.log(job).exists() else 0
-  which = f', node {place.node + 1} of {place.nodes}' if place.nodes > 1 else ''
-  again = f' (attempt {entry["attempt"]})' if attempts and place.node == 0 else ''
-  say(f'{job.name}: begins on {entry["host"]}{which}{again}')
-  stamp = endings.stamp(folder, job)
-  exit_, asked = _run_command(plan, job, folder, place)
-  ending = endings.ending(folder, job, exit_, log_from, stamp)
-  if asked and ending.outcome in (endings.KILLED, endings.BROKEN):
-    ending = Ending(endings.STOPPED, 'stopped from outside; it goes on from what was recorded')
-  if place.node == 0:
+  again = f' (attempt {entry["attempt"]})' if attempts and records else ''
+  say(f'{job.name}: begins on {entry["host"]}{_which(place)}{again}')
+  ending, exit_ = _train(plan, job, folder, place, launched)
+  if place.node != 0:  # the record is node 0's, and may be whole only after this end
+    say(f'{job.name}: node {place.node + 1} ended with exit code {exit_.code}')
+    return exit_.code if exit_.code >= 0 else 128 - exit_.code
+  if records:
     step = (folder.trial(job).read_state() or {}).get('global_step', 0)
     entry |= {'ended': time.time(), 'outcome': ending.outcome, 'reason': ending.reason}
     folder.record(job, [*attempts, {**entry, 'exit_code': exit_.code, 'global_step': step}])
@@ -113,122 +109,42 @@ def run(
   return exit_code(ending, exit_)
 
 
-def _closed(attempt: dict[str, Any], job_id: str | None) -> dict[str, Any]:
-  """An earlier attempt of this very task that had no time to say how it ended."""
-  if 'ended' in attempt or attempt.get('job_id') != job_id:
-    return attempt
-  return {
-    **attempt, 'ended': time.time(), 'outcome': endings.LOST,
-    'reason': 'ended without a word, by the scheduler or with its machine',
-  }  # fmt: skip
+def _which(place: Place) -> str:
+  return f', node {place.node + 1} of {place.nodes}' if place.nodes > 1 else ''
 
 
-def _may_fail_again(plan: Plan, attempts: list[dict[str, Any]], job_id: str | None) -> bool:
-  """Whether retries are left. What the scheduler took away did not use one up."""
-  mine = [attempt for attempt in attempts if attempt.get('job_id') == job_id]
-  used = [attempt for attempt in mine if attempt.get('outcome') not in _NOT_ITS_FAULT]
-  return len(used) <= plan.retries
+def _train(
+  plan: Plan, job: Job, folder: PlanFolder, place: Place, launched: bool
+) -> tuple[Ending, Exit]:
+  """Runs the command, and judges how it ended; for node 0, which alone knows the whole record."""
+  log_from = folder.log(job).stat().st_size if folder.log(job).exists() else 0
+  stamp = endings.stamp(folder, job)
+  exit_, asked = task_process.run(plan, job, folder, place, launched)
+  ending = endings.ending(folder, job, exit_, log_from, stamp)
+  if asked and ending.outcome in (endings.KILLED, endings.BROKEN):
+    ending = Ending(endings.STOPPED, 'stopped from outside; it goes on from what was recorded')
+  return ending, exit_
 
 
-def after(root: Path, index: int, engine: str, job_id: str | None, code: int) -> int:
-  """Completes the record of a task that ended with an exit code; returns 75 to have it again.
-
-  Raises:
-    UsageError: no such plan or job.
-  """
-  folder = PlanFolder(root)
-  plan = folder.load()
-  job = plan.jobs()[index]
-  attempts = folder.attempts(job)
-  last = attempts[-1] if attempts else {}
-  if last.get('job_id') != job_id or not last:
-    last = {
-      'attempt': len(attempts) + 1, 'engine': engine, 'host': socket.gethostname(),
-      'job_id': job_id, 'started': time.time(), 'ended': time.time(), 'exit_code': code,
-      'outcome': endings.NOT_STARTED, 'reason': f'exit code {code} before it began',
-    }  # fmt: skip
-    attempts.append(last)
-    folder.record(job, attempts)
-  elif 'ended' not in last:
-    how = endings.ending(folder, job, Exit(code))
-    last |= {'ended': time.time(), 'outcome': how.outcome, 'reason': how.reason, 'exit_code': code}
-    folder.record(job, attempts)
-  if last['outcome'] in (endings.SAVED, endings.STOPPED):
-    mine = [attempt for attempt in attempts if attempt.get('job_id') == job_id]
-    return _PUT_BACK if _gets_on(mine) else _tell_of_no_progress(folder, job, attempts)
-  again = Ending(last['outcome']).may_be_tried_again and _may_fail_again(plan, attempts, job_id)
-  return _PUT_BACK if again else code
+def job_of(plan: Plan, index: int, framework: str | None = None) -> Job:
+  """Job `index` of the plan, or of those of a framework. Raises UsageError if there is none."""
+  jobs = [job for job in plan.jobs() if framework in (None, job.framework)]
+  if not 0 <= index < len(jobs):
+    of = '' if framework is None else f' in {framework}'
+    raise UsageError(
+      f'The plan has {len(jobs)} jobs{of} and none with index {index}; count from 0.'
+    )
+  return jobs[index]
 
 
-def _gets_on(attempts: list[dict[str, Any]]) -> bool:
-  """Whether the last few got any further, or were too few to tell."""
-  last = attempts[-_STOPS_WITHOUT_PROGRESS:]
-  return len(last) < _STOPS_WITHOUT_PROGRESS or len({a.get('global_step') for a in last}) > 1
-
-
-def _tell_of_no_progress(folder: PlanFolder, job: Job, attempts: list[dict[str, Any]]) -> int:
-  attempts[-1]['reason'] = (
-    f'stopped from outside {_STOPS_WITHOUT_PROGRESS} times without getting on; is its time limit '
-    'long enough? --resume goes on with it'
-  )
-  folder.record(job, attempts)
-  return 1
-
-
-def _run_command(plan: Plan, job: Job, folder: PlanFolder, place: Place) -> tuple[Exit, bool]:
-  """Runs it with its output in the job's log; signals that come meanwhile are handed on.
-
-  Returns how it ended, and whether there was such a signal.
-  """
-  name = folder.log(job) if place.node == 0 else folder.log(job).with_suffix(f'.{place.node}.log')
-  came: list[int] = []
-  process: subprocess.Popen[bytes] | None = None
-
-  def hand_on(number: int, _: Any) -> None:
-    came.append(number)
-    if process is not None:
-      process.terminate()
-
-  before = {number: signal.signal(number, hand_on) for number in _SIGNALS}
+def _brought(folder: PlanFolder, path: Path) -> Plan:
+  """The plan of a file; many tasks of the plan may put it into the folder at once."""
   try:
-    with name.open('ab') as log:
-      process = subprocess.Popen(
-        command.words(plan, job, folder, place=place), cwd=command.ROOT,
-        env={**os.environ, **command.variables(job, place)},
-        stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-      )  # fmt: skip
-      if came:  # before there was anybody to hand it to
-        process.terminate()
-      code = process.wait()
-    return Exit(code), bool(came)
-  finally:
-    for number, handler in before.items():
-      signal.signal(number, handler)
-
-
-def _wait_for_the_dead(folder: PlanFolder, job: Job, say: Callable[[str], None]) -> None:
-  """Waits until a trial's former owner, killed on another machine, is taken for dead.
-
-  There flock does not reach for sure, so the runner holds a lock that was touched in the last
-  minute for one that is held. An owner that goes on touching it is alive: the runner will say so.
-  """
-  lock = folder.trial(job).lock
-  told, touched = False, None
-  while True:
-    try:
-      stat = lock.stat()
-      owner = json.loads(lock.read_text() or '{}').get('host', '')
-    except (FileNotFoundError, ValueError):
-      return
-    if owner == socket.gethostname() or time.time() - stat.st_mtime > _ALIVE_SEC:
-      return
-    if touched is not None and stat.st_mtime > touched:
-      return
-    if not told:
-      say(f'{job.name}: was run on {owner} a moment ago; waits until that is surely over')
-      told = True
-    touched = stat.st_mtime
-    time.sleep(5.0)
+    plan = from_json(path.read_text(encoding='utf-8'), path)
+  except OSError as error:
+    raise UsageError(f'The plan {str(path)!r} cannot be read ({error.strerror}).') from error
+  folder.bring(plan)
+  return plan
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -241,15 +157,24 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser.add_argument('--engine', default='task', help='named in the record')
   parser.add_argument('--job_id', help='what the engine calls this job, for the record')
   parser.add_argument('--ended', type=int, metavar='CODE', help='how the job ended; runs nothing')
+  parser.add_argument('--plan', type=Path, help='a plan.json to begin with')
+  parser.add_argument('--only_framework', help='--index counts only its jobs')
+  parser.add_argument('--launched', action='store_true', help=argparse.SUPPRESS)
   given = parser.parse_args(argv)
   facts = {} if given.job_id is None else {'job_id': given.job_id}
   try:
     if given.ended is not None:
-      return after(given.log_dir, given.index, given.engine, given.job_id, given.ended)
-    return run(given.log_dir, given.index, given.engine, _say, facts)
+      return requeue.after(given.log_dir, given.index, given.engine, given.job_id, given.ended)
+    return run(
+      given.log_dir, given.index, given.engine, _say, facts,
+      plan_file=given.plan, framework=given.only_framework, launched=given.launched,
+    )  # fmt: skip
   except UsageError as error:
     sys.stderr.write(f'task: error: {error}\n')
     return 2
+  except MeasurementError as error:
+    sys.stderr.write(f'task: error: {error}\n')
+    return 1
   except OSError as error:
     sys.stderr.write(f'task: error: the record of the job cannot be written ({error}).\n')
     return 1

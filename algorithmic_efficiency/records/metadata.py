@@ -57,10 +57,11 @@ def describe_machine() -> dict[str, Any]:
     'datetime': datetime.datetime.now().isoformat(timespec='microseconds'),
     'algorithmic_efficiency_version': algorithmic_efficiency.__version__,
     **describe_host(),
-    **_git(Path(algorithmic_efficiency.__file__).parents[1]),
+    **_code(Path(algorithmic_efficiency.__file__).parents[1]),
+    'container.image': os.environ.get('ALGORITHMIC_EFFICIENCY_IMAGE') or None,
   }
   for key, value in found.items():
-    if value is None:
+    if value is None and key != 'container.image':  # most runs are in none
       _log.info('Not recorded, since it cannot be found out here: %s.', key)
   return {key: value for key, value in found.items() if value is not None}
 
@@ -90,12 +91,25 @@ def _cpu_model_name() -> str | None:
   return names[0] if names else platform.processor() or None
 
 
-def _git(checkout: Path) -> dict[str, Any]:
-  """The commit this package runs from; the folder the command was given in does not matter."""
-  if not (checkout / '.git').exists() or shutil.which('git') is None:
+def _code(folder: Path) -> dict[str, Any]:
+  """The commit this package is of: its checkout's, else the one that its image was built from."""
+  checkout = (folder / '.git').exists()
+  if checkout and shutil.which('git') is not None:
+    return _git(folder)
+  # An image's variables say nothing of a checkout that was put into a container of it.
+  commit = '' if checkout else os.environ.get('ALGORITHMIC_EFFICIENCY_COMMIT', '')
+  if not commit:
     _log.info('Not recorded: the git commit (this is no git checkout, or git is not installed).')
     return {}
+  return {
+    'git_branch': os.environ.get('ALGORITHMIC_EFFICIENCY_BRANCH') or None,
+    'git_commit_hash': commit.removesuffix('-dirty'),
+    'git_dirty': commit.endswith('-dirty'),
+  }
 
+
+def _git(checkout: Path) -> dict[str, Any]:
+  """The commit of a checkout; the folder the command was given in does not matter."""
   environment = {k: v for k, v in os.environ.items() if k not in _OTHER_REPOSITORY}
 
   def git(*arguments: str) -> str | None:

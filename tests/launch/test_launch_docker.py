@@ -25,7 +25,13 @@ from algorithmic_efficiency.launch.plan import Algorithm, Plan, Resources
 from algorithmic_efficiency.launch.plan_folder import PlanFolder
 from algorithmic_efficiency.launch.slots import Slot
 
-pytestmark = pytest.mark.docker
+pytestmark = [
+  pytest.mark.docker,
+  # The SDK leaves the closing of its sockets to the garbage collector.
+  pytest.mark.filterwarnings(
+    'ignore:Exception ignored in.*socket:pytest.PytestUnraisableExceptionWarning'
+  ),
+]  # fmt: skip
 BASE = os.environ.get('ALGORITHMIC_EFFICIENCY_TEST_BASE', 'python:3.11-slim')
 IMAGE = os.environ.get('ALGORITHMIC_EFFICIENCY_TEST_IMAGE', 'algorithmic_efficiency:cpu')
 SMALL = 'algorithmic_efficiency_test:stand_in'
@@ -38,7 +44,9 @@ ENTRYPOINT ["python3", "-S", "/stand_in_runner.py"]
 
 @pytest.fixture(scope='module')
 def client():
-  docker = pytest.importorskip('docker', reason='the docker package is not installed')
+  pytest.importorskip('docker.errors', reason='the docker package is not installed')
+  import docker
+
   try:
     client = docker.from_env()
     client.ping()
@@ -205,6 +213,8 @@ def test_limits_and_names_are_the_containers(launch, client):
   assert seen['name'] == f'algorithmic_efficiency-{plan.id}-{plan.jobs()[0].name}-1'
   assert seen['config']['User'] == f'{os.getuid()}:{os.getgid()}'
   assert seen['config']['Hostname'] == socket.gethostname()
+  digest = client.images.get(SMALL).id
+  assert f'ALGORITHMIC_EFFICIENCY_IMAGE={SMALL}@{digest}' in seen['config']['Env']
 
 
 def test_what_a_killed_launcher_left_is_removed_and_others_are_not(launch, client, small_image):

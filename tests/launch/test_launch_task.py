@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from algorithmic_efficiency.launch import command, endings, task
+from algorithmic_efficiency.launch import command, endings, requeue, task
 from algorithmic_efficiency.launch.plan import Algorithm, Plan
 from algorithmic_efficiency.launch.plan_folder import PlanFolder
 
@@ -67,9 +67,9 @@ def test_what_is_finished_is_not_run_again(job_of):
 def test_a_failed_trial_begins_anew_while_retries_last(job_of):
   folder, job = job_of('fail', retries=1)
   assert run(folder)[0] == 1
-  assert task.after(folder.root, 0, 'slurm', '1_0', 1) == 75
+  assert requeue.after(folder.root, 0, 'slurm', '1_0', 1) == 75
   assert run(folder)[0] == 1
-  assert task.after(folder.root, 0, 'slurm', '1_0', 1) == 1
+  assert requeue.after(folder.root, 0, 'slurm', '1_0', 1) == 1
   assert run(folder)[1] == [f'{job.name}: ended before: failed']
   assert outcomes(folder, job) == ['failed', 'failed']
 
@@ -95,7 +95,7 @@ def test_sigterm_is_handed_on(job_of, outcome):
   assert run(folder)[0] == 75
   thread.join()
   assert outcomes(folder, job) == [outcome]
-  assert task.after(folder.root, 0, 'slurm', '1_0', 75) == 75
+  assert requeue.after(folder.root, 0, 'slurm', '1_0', 75) == 75
 
 
 def test_an_attempt_that_could_not_say_how_it_ended_is_lost(job_of):

@@ -8,7 +8,14 @@ import subprocess
 import pytest
 
 from algorithmic_efficiency.errors import UsageError
-from algorithmic_efficiency.launch import endings, nodes, on_slurm, slurm_client, slurm_script, task
+from algorithmic_efficiency.launch import (
+  endings,
+  nodes,
+  on_slurm,
+  requeue,
+  slurm_client,
+  slurm_script,
+)
 from algorithmic_efficiency.launch.plan import Algorithm, Plan, Resources
 from algorithmic_efficiency.launch.plan_folder import PlanFolder
 from algorithmic_efficiency.launch.slurm_script import How, ranges, split
@@ -213,7 +220,7 @@ def test_which_jobs_go_back_into_the_queue(tmp_path, attempts, code, expected):
   folder.save(plan)
   job = plan.jobs()[2]
   folder.record(job, attempts)
-  assert task.after(tmp_path, 2, 'slurm', '1_0', code) == expected
+  assert requeue.after(tmp_path, 2, 'slurm', '1_0', code) == expected
   last = folder.attempts(job)[-1]
   assert last['job_id'] == '1_0'
   assert last['outcome']

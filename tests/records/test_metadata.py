@@ -144,6 +144,38 @@ def test_outside_of_a_git_checkout_there_is_no_commit(checkout, caplog):
   assert [r.message for r in caplog.records if 'git commit' in r.message]
 
 
+def test_an_image_says_what_it_was_built_from(checkout, monkeypatch):
+  monkeypatch.setenv('ALGORITHMIC_EFFICIENCY_COMMIT', 'abc123')
+  monkeypatch.setenv('ALGORITHMIC_EFFICIENCY_BRANCH', 'topic')
+  monkeypatch.setenv('ALGORITHMIC_EFFICIENCY_IMAGE', 'bench@sha256:0')
+  found = metadata.describe_machine()
+  assert (found['git_commit_hash'], found['git_branch']) == ('abc123', 'topic')
+  assert found['git_dirty'] is False
+  assert found['container.image'] == 'bench@sha256:0'
+  monkeypatch.setenv('ALGORITHMIC_EFFICIENCY_COMMIT', 'abc123-dirty')
+  monkeypatch.setenv('ALGORITHMIC_EFFICIENCY_BRANCH', '')
+  found = metadata.describe_machine()
+  assert (found['git_commit_hash'], found['git_dirty']) == ('abc123', True)
+  assert 'git_branch' not in found
+
+
+def test_an_image_without_a_commit_has_none(checkout, monkeypatch):
+  monkeypatch.setenv('ALGORITHMIC_EFFICIENCY_COMMIT', '')
+  monkeypatch.setenv('ALGORITHMIC_EFFICIENCY_IMAGE', '')
+  found = metadata.describe_machine()
+  assert not [key for key in found if key.startswith(('git_', 'container.'))]
+
+
+@pytest.mark.parametrize('path', [os.environ.get('PATH', ''), ''])
+def test_a_checkout_is_not_taken_for_its_containers_image(checkout, monkeypatch, path):
+  git(checkout, 'init', '-q', '-b', 'main')
+  git(checkout, 'commit', '-q', '--allow-empty', '-m', 'first')
+  commit = git(checkout, 'rev-parse', 'HEAD')
+  monkeypatch.setenv('ALGORITHMIC_EFFICIENCY_COMMIT', 'abc123')
+  monkeypatch.setenv('PATH', path)
+  assert metadata.describe_machine().get('git_commit_hash') == (commit if path else None)
+
+
 def test_without_git_there_is_no_commit(checkout, monkeypatch, caplog):
   git(checkout, 'init', '-q')
   monkeypatch.setenv('PATH', '')
