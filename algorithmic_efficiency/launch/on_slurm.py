@@ -81,21 +81,21 @@ def run(given: argparse.Namespace, plan: Plan, folder: PlanFolder, say: Say) -> 
   new = [job for job in left if job.index not in in_queue]
   head = f'{plan.name}: {len(jobs)} trials, {before} ended before'
   say(head + (f', {len(left) - len(new)} are in the queue' if len(left) > len(new) else ''))
-  if new:
-    _submit(slurm, script, new, given.slots, say)
-  if not left:
-    return _tell_end({}, before, say)
-  if not given.slurm_wait:
-    say(f'python scripts/launch.py --status --log_dir={folder.root}    tells what became of it')
-    return 0
   try:
-    return _tell_end(Watch(slurm, left, before, say).until_the_end(), before, say)
+    if new:
+      _submit(slurm, script, new, given.slots, say)
+    if left and given.slurm_wait:
+      return _tell_end(Watch(slurm, left, before, say).until_the_end(), before, say)
   except KeyboardInterrupt as stop:
     say(
-      f'The jobs go on without this launcher; {slurm.cancel_line()} ends them, and --resume '
-      '--engine=slurm --slurm_wait watches them again.'
+      f'What was submitted goes on without this launcher; {slurm.cancel_line()} ends it, and '
+      '--resume --engine=slurm --slurm_wait watches it again.'
     )
     return 143 if stop.args else 130
+  if not left:
+    return _tell_end({}, before, say)
+  say(f'python scripts/launch.py --status --log_dir={folder.root}    tells what became of it')
+  return 0
 
 
 def _how(given: argparse.Namespace, plan: Plan) -> How:

@@ -110,7 +110,8 @@ def text(plan: Plan, folder: PlanFolder, how: How) -> str:
   if plan.resources.cpus is not None:  # srun does not take it over from sbatch
     step.append(f'--cpus-per-task={math.ceil(plan.resources.cpus)}')
   if nodes > 1:
-    step += ['--kill-on-bad-exit=1', '--wait=60']
+    # The first that has saved itself must not have the others ended before they have.
+    step += ['--kill-on-bad-exit=0', '--wait=60']
   return _TEMPLATE.format(
     options='\n'.join(lines),
     name=' '.join(plan.name.split()),

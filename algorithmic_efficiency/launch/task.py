@@ -98,6 +98,7 @@ def run(
   say(f'{job.name}: begins on {entry["host"]}{_which(place, entry["attempt"])}')
   ending, exit_ = _train(plan, job, folder, place, launched)
   if place.node != 0:  # the record is node 0's, and may be whole only after this end
+    say(f'{job.name}: node {place.node + 1} ended with exit code {exit_.code}')
     return exit_.code if exit_.code >= 0 else 128 - exit_.code
   if records:
     step = (folder.trial(job).read_state() or {}).get('global_step', 0)
