@@ -14,12 +14,11 @@ hundred:    100 trials of one step each, in which the training processes of a te
 """
 
 import argparse
+import contextlib
 import csv
 import json
-import os
 import random
 import shlex
-import signal
 import statistics
 import subprocess
 import sys
@@ -36,6 +35,7 @@ sys.path.insert(0, str(ROOT))
 
 import psutil
 
+from algorithmic_efficiency.launch.plan import Job
 from algorithmic_efficiency.launch.plan_folder import PlanFolder
 
 PARTS = ('first_step', 'slots', 'hundred')
@@ -154,23 +154,21 @@ class Killer(threading.Thread):
         attempts = folder.attempts(jobs[index])
         if attempts and time.time() - attempts[0]['started'] > delay:
           del self._delays[index]
-          if 'ended' not in attempts[0] and _kill(attempts[0]):
+          if 'ended' not in attempts[0] and _kill(folder, jobs[index]):
             self.hits.add(jobs[index].name)
 
 
-def _kill(attempt: Row) -> bool:
-  """SIGKILL to a container, or to the training process that an attempt's process started."""
-  if 'container' in attempt:
-    command = ['docker', 'kill', attempt['container']]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
-  try:
-    process = psutil.Process(attempt['pid'])
-    children = process.children() if attempt['engine'] in ('slurm', 'ray') else [process]
-    for child in children:
-      os.kill(child.pid, signal.SIGKILL)
-  except (psutil.NoSuchProcess, ProcessLookupError):
-    return False
-  return bool(children)
+def _kill(folder: PlanFolder, job: Job) -> bool:
+  """SIGKILL to the process that trains a job, in a container or not; whether there was one."""
+  flags = {f'--log_dir={folder.run_root(job)}', f'--hparam_start_index={job.trial}'}
+  hit = False
+  for process in psutil.process_iter(['cmdline']):
+    words = process.info['cmdline'] or []
+    if 'python' in Path(words[0] if words else '').name and flags <= set(words):
+      with contextlib.suppress(psutil.NoSuchProcess):
+        process.kill()
+        hit = True
+  return hit
 
 
 def measure_hundred(

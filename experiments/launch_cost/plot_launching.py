@@ -1,6 +1,7 @@
 """Draws the seconds to the first row by engine and framework: results.csv to plot_launching.png."""
 
 import csv
+import statistics
 import sys
 from pathlib import Path
 
@@ -23,9 +24,10 @@ def main() -> None:
       seconds = sorted(float(row['seconds']) for row in chosen)
       label = framework if place == 0 else None
       axes.plot(seconds, [place + shift] * len(seconds), 'o', color=colour, alpha=0.5, label=label)
-      middle = seconds[len(seconds) // 2]
+      middle = statistics.median(seconds)
       axes.plot([middle], [place + shift], '|', color=colour, markersize=16)
   axes.set_yticks(range(len(engines)), engines)
+  axes.margins(y=0.2)
   axes.invert_yaxis()
   axes.set_xlim(left=0)
   axes.set(xlabel='seconds from start to the first recorded row; bars: medians')
