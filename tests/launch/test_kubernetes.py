@@ -365,6 +365,7 @@ def small(tmp_path: Path, *more: str) -> list[dict]:
   )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_pods_commands_train_the_trials_of_their_indices(tmp_path):
   objects = small(tmp_path, '--trials=2')
   jax, pytorch = kubelet.jobs(objects)

@@ -183,7 +183,10 @@ def _is_over(pid):
     return True
 
 
-def test_the_log_line_says_how_far_a_trial_is(launch, monkeypatch):
+def test_the_log_line_says_how_far_a_trial_is(launch, monkeypatch, request):
+  # Who starts tests in the background may have had SIGINT ignored.
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
   monkeypatch.setattr(progress, '_LINE_EVERY_SEC', 0.0)
   told = []
   dispatcher, folder, plan = launch(['wait'], slots=1, told=told)

@@ -2,12 +2,12 @@
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from algorithmic_efficiency.launch import command, endings, requeue, task
@@ -83,11 +83,9 @@ def test_sigterm_is_handed_on(job_of, outcome):
     while not waits.exists():
       time.sleep(0.01)
     if outcome == 'stopped':  # it dies of it, before it has anything to save
-      children = subprocess.run(
-        ['ps', '--ppid', str(os.getpid()), '-o', 'pid=,args='], capture_output=True, text=True
-      ).stdout
-      [pid] = [line.split()[0] for line in children.splitlines() if STAND_IN.name in line]
-      os.kill(int(pid), signal.SIGKILL)
+      children = psutil.Process().children()
+      [child] = [c for c in children if any(STAND_IN.name in word for word in c.cmdline())]
+      child.kill()
     os.kill(os.getpid(), signal.SIGTERM)
 
   thread = threading.Thread(target=stop)

@@ -135,26 +135,26 @@ def launch(tmp_path, space):
 
 @pytest.fixture(scope='module')
 def undisturbed(tmp_path_factory, space):
-  """The losses of three trials that nobody disturbs."""
-  run = Launched(tmp_path_factory.mktemp('quiet'), space, '--slots=2', engine='processes', trials=3)
+  """The losses of four trials that nobody disturbs."""
+  run = Launched(tmp_path_factory.mktemp('quiet'), space, '--slots=2', engine='processes', trials=4)
   run.end()
-  return [run.losses(trial) for trial in range(3)]
+  return [run.losses(trial) for trial in range(4)]
 
 
 def test_an_array_goes_on_after_requeue_signal_and_kill(launch, undisturbed):
-  """All three at once: put back from outside, told to stop, killed with a retry left."""
-  run = launch('--slurm_wait', trials=3, retries=1)
+  """One put back from outside, one told to stop, one killed with a retry left, one left alone."""
+  run = launch('--slurm_wait', trials=4, retries=1)
   slurm('scontrol', 'requeue', run.until_it_trains(0))
   slurm('scancel', '--signal=TERM', run.until_it_trains(1))
   run.until_it_trains(2)
   for process in run.runners(2):
     process.kill()
   said = run.end()
-  assert '3 complete' in said
-  assert [run.outcomes(trial) for trial in range(3)] == [
-    ['saved', 'complete'], ['saved', 'complete'], ['killed', 'complete'],
+  assert '4 complete' in said
+  assert [run.outcomes(trial) for trial in range(4)] == [
+    ['saved', 'complete'], ['saved', 'complete'], ['killed', 'complete'], ['complete'],
   ]  # fmt: skip
-  assert [run.losses(trial) for trial in range(3)] == undisturbed
+  assert [run.losses(trial) for trial in range(4)] == undisturbed
   assert not run.runners()
 
 
