@@ -15,6 +15,8 @@
 #
 # Exit code 77: this machine cannot have an engine, and why.
 set -euo pipefail
+# Daemons lie where the PATH of a plain user need not lead.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/algorithmic_efficiency/containers}
 suite=${DEBIAN_SUITE:-bookworm}

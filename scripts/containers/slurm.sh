@@ -16,6 +16,8 @@
 # A job in partition `low` (the default) is preempted, and queued again, by one in `high`.
 # Exit code 77: it cannot be had here, and why; 1: it does not start; 2: the command is wrong.
 set -euo pipefail
+# Daemons lie where the PATH of a plain user need not lead.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 skip() { echo "skipped: $*"; exit 77; }
 fail() { echo "error: $*" >&2; exit 1; }
