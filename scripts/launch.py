@@ -113,7 +113,7 @@ def _runner_flags() -> list[str]:
 
 def _run(given: argparse.Namespace, wanted: plan.Plan, folder: PlanFolder) -> int:
   if given.engine in _CLUSTERS:
-    return importlib.import_module(_module_of(given.engine)).run(given, wanted, folder, print)
+    return importlib.import_module(_module_of(given.engine)).run(given, wanted, folder, _say)
   if wanted.resources.nodes > 1:
     raise UsageError(
       f'The plan has {wanted.resources.nodes} nodes to a trial, which --engine={given.engine} '
@@ -129,18 +129,18 @@ def _run(given: argparse.Namespace, wanted: plan.Plan, folder: PlanFolder) -> in
   left = [job for job in jobs if folder.finished(job) is None]
   if given.dry_run:
     for number, job in enumerate(left):
-      print(engine.command(job, slots[number % len(slots)], len(folder.attempts(job)) + 1))
+      _say(engine.command(job, slots[number % len(slots)], len(folder.attempts(job)) + 1))
     return 0
   engine.prepare()
   before = len(jobs) - len(left)
-  print(f'{wanted.name}: {len(jobs)} trials, {before} ended before, {len(slots)} at a time')
+  _say(f'{wanted.name}: {len(jobs)} trials, {before} ended before, {len(slots)} at a time')
   shown = progress.choose(folder, len(jobs), before, _say)
   dispatcher = Dispatcher(wanted, folder, engine, slots, shown, left)
   try:
     dispatcher.run()
   finally:
     shown.close()
-    print(*progress.summary(dispatcher.ended, before), sep='\n')
+    _say('\n'.join(progress.summary(dispatcher.ended, before)))
   whole = all(ending.outcome == endings.COMPLETE for ending in dispatcher.ended.values())
   return 0 if whole else 1
 
@@ -156,12 +156,13 @@ def _status(folder: PlanFolder) -> int:
       status = last['outcome']
     reason = (state or {}).get('reason') or last.get('reason') or ''
     counts[status] = counts.get(status, 0) + 1
-    print(f'{job.name}  {status}  {reason}'.rstrip())
-  print(', '.join(f'{count} {status}' for status, count in counts.items()))
+    _say(f'{job.name}  {status}  {reason}'.rstrip())
+  _say(', '.join(f'{count} {status}' for status, count in counts.items()))
   return 0
 
 
 def _say(line: str) -> None:
+  # At once: in a log the lines of both streams then stand in the order of what happened.
   print(line, flush=True)
 
 

@@ -1,5 +1,6 @@
 """This file decides whether a cluster is to have a job again, from the record of its attempts."""
 
+import signal
 import socket
 import time
 from pathlib import Path
@@ -45,10 +46,13 @@ def after(root: Path, index: int, engine: str, job_id: str | None, code: int) ->
   attempts = folder.attempts(job)
   last = attempts[-1] if attempts else {}
   if last.get('job_id') != job_id or not last:
+    told = code == 128 + signal.SIGTERM  # SLURM may warn of a time limit at the very beginning
     last = {
       'attempt': len(attempts) + 1, 'engine': engine, 'host': socket.gethostname(),
       'job_id': job_id, 'started': time.time(), 'ended': time.time(), 'exit_code': code,
-      'outcome': endings.NOT_STARTED, 'reason': f'exit code {code} before it began',
+      'outcome': endings.STOPPED if told else endings.NOT_STARTED,
+      'reason': 'stopped from outside before it began' if told
+      else f'exit code {code} before it began',
     }  # fmt: skip
     attempts.append(last)
     folder.record(job, attempts)

@@ -96,6 +96,15 @@ def test_sigterm_is_handed_on(job_of, outcome):
   assert requeue.after(folder.root, 0, 'slurm', '1_0', 75) == 75
 
 
+def test_who_is_stopped_before_it_began_goes_back_but_not_for_ever(job_of):
+  folder, job = job_of('complete')
+  assert requeue.after(folder.root, 0, 'slurm', '1_0', 143) == 75
+  assert outcomes(folder, job) == [endings.STOPPED]
+  assert requeue.after(folder.root, 0, 'slurm', '2_0', 1) == 1
+  assert outcomes(folder, job) == [endings.STOPPED, endings.NOT_STARTED]
+  assert run(folder)[0] == 0
+
+
 def test_an_attempt_that_could_not_say_how_it_ended_is_lost(job_of):
   folder, job = job_of('complete')
   begun = {'attempt': 1, 'engine': 'slurm', 'job_id': '1_0', 'started': 1.0}
