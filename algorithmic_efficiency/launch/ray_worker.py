@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,9 @@ def run(log_dir: str, plan_id: str, tree: str, index: int, log: str) -> dict[str
   """
   import ray
 
+  # Ray cancels by it, and a cluster that was started in the background has it ignored.
+  if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
   node = ray.get_runtime_context().get_node_id()
   facts: dict[str, Any] = {'host': socket.gethostname(), 'ray_node': node, 'code': 1}
   facts['trouble'] = trouble(log_dir, plan_id, tree)
