@@ -74,6 +74,13 @@ def test_a_failed_trial_begins_anew_while_retries_last(job_of):
   assert outcomes(folder, job) == ['failed', 'failed']
 
 
+def is_stand_in(process):
+  try:
+    return any(STAND_IN.name in word for word in process.cmdline())
+  except psutil.ZombieProcess:  # of another test
+    return False
+
+
 @pytest.mark.parametrize('outcome', ['saved', 'stopped'])
 def test_sigterm_is_handed_on(job_of, outcome):
   folder, job = job_of('wait')
@@ -83,10 +90,12 @@ def test_sigterm_is_handed_on(job_of, outcome):
     while not waits.exists():
       time.sleep(0.01)
     if outcome == 'stopped':  # it dies of it, before it has anything to save
-      children = psutil.Process().children()
-      [child] = [c for c in children if any(STAND_IN.name in word for word in c.cmdline())]
+      [child] = [c for c in psutil.Process().children() if is_stand_in(c)]
+      child.suspend()  # it cannot end before this process has heard
+      os.kill(os.getpid(), signal.SIGTERM)
       child.kill()
-    os.kill(os.getpid(), signal.SIGTERM)
+    else:
+      os.kill(os.getpid(), signal.SIGTERM)
 
   thread = threading.Thread(target=stop)
   thread.start()
