@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from algorithmic_efficiency.errors import MeasurementError, UsageError
-from algorithmic_efficiency.launch import endings, on_docker, on_processes, plan, progress, reading
+from algorithmic_efficiency.launch import on_docker, on_processes, plan, progress, reading
 from algorithmic_efficiency.launch.dispatch import Dispatcher
 from algorithmic_efficiency.launch.plan_folder import PlanFolder
 from algorithmic_efficiency.launch.slots import divide
@@ -136,13 +136,7 @@ def _run(given: argparse.Namespace, wanted: plan.Plan, folder: PlanFolder) -> in
   _say(f'{wanted.name}: {len(jobs)} trials, {before} ended before, {len(slots)} at a time')
   shown = progress.choose(folder, len(jobs), before, _say)
   dispatcher = Dispatcher(wanted, folder, engine, slots, shown, left)
-  try:
-    dispatcher.run()
-  finally:
-    shown.close()
-    _say('\n'.join(progress.summary(dispatcher.ended, before)))
-  whole = all(ending.outcome == endings.COMPLETE for ending in dispatcher.ended.values())
-  return 0 if whole else 1
+  return 0 if progress.run(dispatcher, shown, before, _say) else 1
 
 
 def _status(folder: PlanFolder) -> int:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from algorithmic_efficiency.errors import UsageError
-from algorithmic_efficiency.launch import endings, progress, ray_engine
+from algorithmic_efficiency.launch import progress, ray_engine
 from algorithmic_efficiency.launch.dispatch import Dispatcher
 from algorithmic_efficiency.launch.plan import Job, Plan
 from algorithmic_efficiency.launch.plan_folder import PlanFolder
@@ -66,12 +66,7 @@ def run(
     tell(f'{plan.name}: {len(jobs)} trials, {before} ended before, {len(slots)} at a time')
     shown = progress.Lines(folder, len(jobs), before, tell)
     dispatcher = Dispatcher(plan, folder, engine, slots, shown, left)
-    try:
-      dispatcher.run()
-    finally:
-      tell('\n'.join(progress.summary(dispatcher.ended, before)))
-  complete = [e.outcome == endings.COMPLETE for e in dispatcher.ended.values()]
-  return 0 if all(complete) else 1
+    return 0 if progress.run(dispatcher, shown, before, tell) else 1
 
 
 def _is_left(plan: Plan, folder: PlanFolder, job: Job) -> bool:

@@ -133,6 +133,26 @@ class Table:
     self._live.stop()
 
 
+def run(dispatcher: Dispatcher, shown: Progress, before: int, say: Callable[[str], None]) -> bool:
+  """Runs a dispatcher to its end, and tells how it ended whatever ends it.
+
+  Args:
+    dispatcher: not begun yet.
+    shown: closed at the end.
+    before: jobs that had ended before.
+    say: prints a line.
+
+  Returns:
+    Whether all that ran is complete.
+  """
+  try:
+    dispatcher.run()
+  finally:
+    shown.close()
+    say('\n'.join(summary(dispatcher.ended, before)))
+  return all(ending.outcome == endings.COMPLETE for ending in dispatcher.ended.values())
+
+
 def describe(event: Event) -> str:
   """How a job ended, in words."""
   assert event.ending is not None
