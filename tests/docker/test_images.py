@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import slowly
 
 pytestmark = pytest.mark.docker
 
@@ -220,8 +221,10 @@ def test_the_example_runs_and_its_table_is_left(frameworks, shared):
 # How it stops.
 
 
-def test_a_run_that_is_stopped_is_saved_and_says_75(frameworks, started):
-  container = started(*training(frameworks[0], '--eval_period_steps=10'))
+def test_a_run_that_is_stopped_is_saved_and_says_75(frameworks, shared, started):
+  slowly.write_submission(shared, frameworks[0])
+  path = f'--submission_path=/shared/slowly_{frameworks[0]}/submission.py'
+  container = started(*training(frameworks[0], path, '--eval_period_steps=10'))
   wait_for(container, 'step')
   code, said = stop(container)
   assert code == 75, said

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import pytest
+import slowly
 
 from algorithmic_efficiency.errors import UsageError
 from algorithmic_efficiency.launch import containers, on_docker, progress
@@ -339,17 +340,25 @@ def digits(logs, image, **more):
   return [f'--{name}={value}' for name, value in flags.items()]
 
 
+def pausing(folder):
+  """The path of submissions whose runs last long enough to be killed, for either framework."""
+  for framework in ('jax', 'pytorch'):
+    slowly.write_submission(folder, framework)
+  return folder / 'slowly_{framework}' / 'submission.py'
+
+
 def test_digits_are_trained_in_both_frameworks_killed_and_gone_on_with(
   tmp_path, own_image, client, nothing_left
 ):
   """The whole of it: a container is killed, tried again, and the numbers are those of no kill."""
   steps = ['--flag=max_global_steps=60', '--flag=eval_period_steps=20', '--retries=1']
   logs = tmp_path / 'logs'
+  path = pausing(tmp_path)
   launcher = subprocess.Popen(
-    command(*digits(logs, own_image), *steps), cwd=ROOT, stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT, text=True,
+    command(*digits(logs, own_image, submission_path=path), *steps), cwd=ROOT,
+    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
   )  # fmt: skip
-  first = logs / 'mnist' / 'study_1' / 'digits_jax' / 'run_1' / 'metrics.jsonl'
+  first = logs / 'slowly' / 'study_1' / 'digits_jax' / 'run_1' / 'metrics.jsonl'
   killer = threading.Thread(target=_kill_when, args=(client, first, 'digits_jax'))
   killer.start()
   out, _ = launcher.communicate(timeout=200)
@@ -363,13 +372,15 @@ def test_digits_are_trained_in_both_frameworks_killed_and_gone_on_with(
   ]
   assert outcomes == [['killed', 'complete'], ['complete']]
   plain = subprocess.run(
-    command(*digits(tmp_path / 'plain', own_image, frameworks='jax'), *steps), cwd=ROOT,
+    command(
+      *digits(tmp_path / 'plain', own_image, frameworks='jax', submission_path=path), *steps
+    ), cwd=ROOT,
     capture_output=True, text=True, timeout=200, check=True,
   )  # fmt: skip
   assert '1 complete' in plain.stdout
   losses = [
     [json.loads(line)['validation/loss'] for line in path.read_text().splitlines()]
-    for path in (first, tmp_path / 'plain' / 'mnist/study_1/digits_jax/run_1/metrics.jsonl')
+    for path in (first, tmp_path / 'plain' / 'slowly/study_1/digits_jax/run_1/metrics.jsonl')
   ]
   assert losses[0] == losses[1]
 
@@ -389,12 +400,12 @@ def test_sigterm_stops_the_launcher_its_containers_and_resume_ends_the_plan(
   tmp_path, own_image, nothing_left
 ):
   logs = tmp_path / 'logs'
-  flags = digits(logs, own_image, frameworks='jax')
+  flags = digits(logs, own_image, frameworks='jax', submission_path=pausing(tmp_path))
   launcher = subprocess.Popen(
     command(*flags, '--flag=max_global_steps=20000', '--flag=eval_period_steps=10'), cwd=ROOT,
     stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
   )  # fmt: skip
-  row = logs / 'mnist' / 'study_1' / 'digits_jax' / 'run_1' / 'metrics.jsonl'
+  row = logs / 'slowly' / 'study_1' / 'digits_jax' / 'run_1' / 'metrics.jsonl'
   until = time.monotonic() + 120
   while time.monotonic() < until and not row.exists():
     time.sleep(0.05)
@@ -403,6 +414,7 @@ def test_sigterm_stops_the_launcher_its_containers_and_resume_ends_the_plan(
   assert launcher.returncode == 143, errors
   assert errors.splitlines()[-1] == 'launch: stopped; --resume goes on with it.'
   assert '1 stopped' in out
+  slowly.let_go(tmp_path)
   again = subprocess.run(
     command(f'--log_dir={logs}', '--resume', '--slots=1'), cwd=ROOT, capture_output=True, text=True,
     timeout=120, check=False,

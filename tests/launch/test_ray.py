@@ -19,6 +19,7 @@ from unittest import mock
 
 import psutil
 import pytest
+import slowly
 
 from algorithmic_efficiency.errors import UsageError
 from algorithmic_efficiency.launch import ray_engine, ray_worker
@@ -33,9 +34,6 @@ PLAN = (
   '--tuning_search_space=baselines/mnist/tuning_search_space.json',
 )  # fmt: skip
 SHORT = (*PLAN, '--flag=max_global_steps=20')
-LONG = (
-  *PLAN, '--flag=data=synthetic', '--flag=max_global_steps=2000', '--flag=eval_period_steps=200',
-)  # fmt: skip
 
 needs_ray = [
   pytest.mark.ray,
@@ -86,6 +84,13 @@ def start(cluster: Cluster | None, log_dir: Path, *words: str) -> subprocess.Pop
     [sys.executable, str(LAUNCH), f'--log_dir={log_dir}', *address, *words],
     stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
   )  # fmt: skip
+
+
+def long(folder: Path) -> tuple[str, ...]:
+  """A plan whose runs last five seconds at least, on whatever machine."""
+  path = slowly.write_submission(folder, 'jax', pause_sec=0.005)
+  words = ('--flag=data=synthetic', '--flag=max_global_steps=1000', '--flag=eval_period_steps=100')
+  return (*PLAN, f'--submission_path={path}', *words)
 
 
 def end(process: subprocess.Popen[str], code: int) -> tuple[str, str]:
@@ -215,7 +220,7 @@ class TestOnACluster:
     assert f'No Ray cluster answers at 127.0.0.1:{port} (Connection refused)' in errors
 
   def test_four_trials_on_two_nodes_and_a_worker_that_is_killed(self, tmp_path, cluster):
-    launcher = start(cluster, tmp_path, *LONG, '--trials=4', '--retries=1')
+    launcher = start(cluster, tmp_path, *long(tmp_path), '--trials=4', '--retries=1')
     wait_for(lambda: rows(tmp_path) >= 2 and len(runs(tmp_path)) == 2)
     run = runs(tmp_path)[0]
     worker = psutil.Process(run.ppid()).parent()
@@ -242,7 +247,7 @@ class TestOnACluster:
     assert 'the largest has 1 CPU, 0 GPU' in errors
 
   def test_a_stop_saves_and_resume_goes_on(self, tmp_path, cluster):
-    launcher = start(cluster, tmp_path, *LONG, '--trials=2')
+    launcher = start(cluster, tmp_path, *long(tmp_path), '--trials=2')
     wait_for(lambda: rows(tmp_path) >= 2 and len(runs(tmp_path)) == 2)
     launcher.terminate()  # not SIGINT, which who runs tests in the background has ignored
     out, errors = end(launcher, 143)
@@ -250,14 +255,14 @@ class TestOnACluster:
     assert errors.count('\n') == 1
     assert '2 stopped' in out
     assert list(attempts(tmp_path).values()) == [['stopped']] * 2
-    saved = [path.read_text() for path in (tmp_path / 'jobs').glob('mnist*.log')]
+    saved = [path.read_text() for path in (tmp_path / 'jobs').glob('slowly*.log')]
     assert all(text.rstrip().endswith('its checkpoint is of that moment') for text in saved)
     out, _ = end(start(cluster, tmp_path, '--engine=ray', '--resume'), 0)
     assert out.splitlines()[-1] == '2 complete'
     assert list(attempts(tmp_path).values()) == [['stopped', 'complete']] * 2
 
   def test_a_cluster_without_room_is_waited_for_only_so_long(self, tmp_path, cluster):
-    first = start(cluster, tmp_path / '1', *LONG, '--trials=2')
+    first = start(cluster, tmp_path / '1', *long(tmp_path), '--trials=2')
     wait_for(lambda: len(runs(tmp_path / '1')) == 2)
     stuck = runs(tmp_path / '1')
     for run in stuck:
@@ -276,7 +281,7 @@ class TestOnACluster:
       run.kill()
 
   def test_a_node_that_is_lost_costs_attempts_and_no_trial(self, tmp_path, cluster):
-    launcher = start(cluster, tmp_path, *LONG, '--trials=2', '--retries=2')
+    launcher = start(cluster, tmp_path, *long(tmp_path), '--trials=2', '--retries=2')
     wait_for(lambda: rows(tmp_path) >= 2 and len(runs(tmp_path)) == 2)
     assert cluster.ask('remove') == 'removed'
     out, _ = end(launcher, 0)
@@ -285,7 +290,7 @@ class TestOnACluster:
     assert sorted(map(len, attempts(tmp_path).values())) == [1, 2]
 
   def test_a_cluster_that_is_gone_is_told(self, tmp_path, cluster):
-    launcher = start(cluster, tmp_path, *LONG, '--trials=2', '--retries=1')
+    launcher = start(cluster, tmp_path, *long(tmp_path), '--trials=2', '--retries=1')
     wait_for(lambda: rows(tmp_path) >= 1)
     cluster.ask('end')
     _, errors = end(launcher, 1)

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+import slowly
 
 from algorithmic_efficiency.launch import slurm_client
 from algorithmic_efficiency.launch.command import ROOT
 from algorithmic_efficiency.launch.plan_folder import PlanFolder
 
 pytestmark = pytest.mark.slurm
-STEPS, EVERY = 6000, 300
+STEPS, EVERY = 3000, 100
 POINT = {'learning_rate': 1e-6, 'one_minus_beta_1': 0.95, 'epsilon': 1e-8}  # reaches no target
 
 
@@ -44,9 +45,11 @@ class Launched:
 
   def __init__(self, log_dir, space, *flags, engine='slurm', steps=STEPS, **given):
     self.log_dir, self.folder = log_dir, PlanFolder(log_dir)
+    for framework in ('jax', 'pytorch'):
+      slowly.write_submission(log_dir.parent, framework, after_step=3 * EVERY)
     values = {
       'workloads': 'digits', 'frameworks': 'jax', 'cpus': 1, 'tuning_search_space': space,
-      'submission_path': ROOT / 'baselines/mnist/mnist_{framework}/submission.py', **given,
+      'submission_path': log_dir.parent / 'slowly_{framework}' / 'submission.py', **given,
     }  # fmt: skip
     runner = {'max_global_steps': steps, 'eval_period_steps': EVERY, 'telemetry': 'row'}
     words = [sys.executable, str(ROOT / 'scripts' / 'launch.py'), f'--log_dir={log_dir}']
@@ -58,10 +61,13 @@ class Launched:
 
   def end(self, expect=0):
     """Waits for it; what it printed."""
+    slowly.let_go(self.log_dir.parent)
     said, _ = self.process.communicate(timeout=200)
-    logs = [path.read_text() for path in self.log_dir.glob('slurm/*.log')]
-    assert self.process.returncode == expect, '\n'.join([said, *logs])
+    assert self.process.returncode == expect, f'{said}\n{self.slurm_logs()}'
     return said
+
+  def slurm_logs(self):
+    return '\n'.join(path.read_text() for path in sorted(self.log_dir.glob('slurm/*.log')))
 
   def jobs(self):
     return self.folder.load().jobs()
@@ -85,7 +91,7 @@ class Launched:
 
   def runners(self, trial=0):
     """Processes that train a trial."""
-    mine = {f'--log_dir={self.log_dir}/mnist/study_1', f'--hparam_start_index={trial}'}
+    mine = {f'--log_dir={self.log_dir}/slowly/study_1', f'--hparam_start_index={trial}'}
     found = []
     for process in psutil.process_iter():
       with contextlib.suppress(psutil.Error):
@@ -153,7 +159,7 @@ def test_an_array_goes_on_after_requeue_signal_and_kill(launch, undisturbed):
   assert '4 complete' in said
   assert [run.outcomes(trial) for trial in range(4)] == [
     ['saved', 'complete'], ['saved', 'complete'], ['killed', 'complete'], ['complete'],
-  ]  # fmt: skip
+  ], run.slurm_logs()  # fmt: skip
   assert [run.losses(trial) for trial in range(4)] == undisturbed
   assert not run.runners()
 
