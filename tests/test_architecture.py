@@ -12,7 +12,7 @@ FLOORS = (
   ('records', 'hparams'),
   ('frameworks', 'submissions', 'telemetry', 'profiling', 'memory_trace'),
   ('workloads', 'device_logs'),
-  ('runner', 'layer_power', 'launch'),
+  ('runner', 'layer_power', 'launch', 'scoring'),
 )
 FRONT_DOOR = {
   '__init__',

@@ -12,6 +12,27 @@ NEWEST_EDITION = EDITIONS[-1]
 
 
 @dataclass(frozen=True)
+class EditionRules:
+  """What changed between editions of AlgoPerf's rules.
+
+  Attributes:
+    self_tuning_factor: budget of the self-tuning ruleset over that of external tuning.
+    evaluates_over_budget: whether an evaluation that falls due in the step that uses up the
+      budget is still made and may reach the target.
+  """
+
+  self_tuning_factor: float
+  evaluates_over_budget: bool
+
+
+EDITION_RULES = {
+  '0.5': EditionRules(self_tuning_factor=3.0, evaluates_over_budget=True),
+  '0.6': EditionRules(self_tuning_factor=1.5, evaluates_over_budget=False),
+  '1.0': EditionRules(self_tuning_factor=1.5, evaluates_over_budget=False),
+}
+
+
+@dataclass(frozen=True)
 class Budget:
   """What an edition grants a workload.
 

@@ -1,0 +1,303 @@
+"""This file finds the trials in a folder of logs and reads them: this bench's and AlgoPerf's.
+
+  SUBMISSION/study_1/WORKLOAD_FRAMEWORK/run_1/metrics.csv                as the launcher leaves it
+  SUBMISSION/study_1/WORKLOAD_FRAMEWORK/trial_1/eval_measurements.csv    as AlgoPerf publishes it
+
+A folder that holds folders named trial_<number> or run_<number> is a workload's; above it may be a
+study's (without one it is the first), above that is the submission's. A submission's folder may
+bear a time, -YYYY-MM-DD-HH-MM-SS, which is no part of its name.
+"""
+
+import dataclasses
+import json
+import os
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from algorithmic_efficiency.errors import UsageError
+from algorithmic_efficiency.frameworks import FRAMEWORKS
+from algorithmic_efficiency.records.run_folder import TrialFolder
+from algorithmic_efficiency.scoring import rows
+from algorithmic_efficiency.scoring.editions import Edition, Goal
+from algorithmic_efficiency.scoring.rows import Column
+
+_TRIAL = re.compile(r'(?:trial|run)_(\d+)')  # as a prefix: AlgoPerf's scorer takes trial_1_old too
+_STUDY = re.compile(r'study_(\d+)')
+_TIME = re.compile(r'-\d{4}(-\d\d){5}$')
+_TIMES = ('score', 'accumulated_submission_time')
+_ENERGY = 'energy.submission_joules'
+_OTHERS = ('global_step', 'total_duration', _ENERGY)
+
+
+@dataclass(frozen=True)
+class Trial:
+  """A trial's evaluations.
+
+  Attributes:
+    submission, study, workload, framework, number: whose it is; the framework is '' where the
+      folder names none.
+    folder: of the trial.
+    hparams: the point that was tried; empty under self-tuning.
+    devices: that it trained on; None where the record does not say.
+    steps, submission_sec, values: of each evaluation: updates made, scored time [s], and the
+      validation metric that the workload's target is for; NaN where a row has none.
+    joules: drawn in the scored time up to each evaluation; None where none were measured.
+    total_sec: from the trial's start to its last evaluation, off the clock or on it.
+  """
+
+  submission: str
+  study: int
+  workload: str
+  framework: str
+  number: int
+  folder: Path
+  hparams: dict[str, Any]
+  devices: int | None
+  steps: Column
+  submission_sec: Column
+  values: Column
+  joules: Column | None
+  total_sec: float
+
+
+class Warnings:
+  """What was odd, by kind, with where."""
+
+  def __init__(self) -> None:
+    self.places: dict[str, list[str]] = defaultdict(list)
+
+  def note(self, kind: str, place: str) -> None:
+    """One more of its kind."""
+    self.places[kind].append(place)
+
+  def lines(self) -> list[str]:
+    """A line for each kind: what, how often, and the first places."""
+    told = []
+    for kind, places in self.places.items():
+      more = f' and {len(places) - 2:,} more' if len(places) > 2 else ''
+      told.append(f'{kind}: {len(places):,} ({", ".join(places[:2])}{more})')
+    return told
+
+
+@dataclass(frozen=True)
+class Logs:
+  """All trials of a folder, in the order of their names, and what was odd about them."""
+
+  root: Path
+  trials: tuple[Trial, ...]
+  warnings: Warnings
+
+  @property
+  def submissions(self) -> tuple[str, ...]:
+    """Names, sorted."""
+    return tuple(sorted({trial.submission for trial in self.trials}))
+
+  @property
+  def workloads(self) -> frozenset[str]:
+    """Names of the workloads that there are trials of."""
+    return frozenset(trial.workload for trial in self.trials)
+
+
+@dataclass(frozen=True)
+class _Found:
+  """A trial's folder and what the folders above say of it."""
+
+  submission: str
+  study: int
+  workload: str
+  framework: str
+  number: int
+  folder: Path
+
+
+def read(
+  root: str | os.PathLike[str],
+  edition: Edition,
+  wanted: Callable[[str], bool] = lambda submission: True,
+  progress: Callable[[int, int], object] = lambda done, total: None,
+) -> Logs:
+  """Reads every trial below `root` whose workload has a target.
+
+  Args:
+    edition: gives the workloads' metrics.
+    wanted: which submissions are read, by name.
+    progress: is told how many trials are read, and of how many.
+
+  Raises UsageError where the folder is none, or has no trial.
+  """
+  top = Path(root)
+  if not top.is_dir():
+    raise UsageError(f'{str(top)!r} is no folder; give the folder that holds the logs.')
+  warnings = Warnings()
+  found = [f for f in _find(top, warnings) if wanted(f.submission)]
+  if not found:
+    raise UsageError(
+      f'There is no trial in {str(top)!r}: no folder trial_<number> or run_<number> of a '
+      'submission that is wanted.'
+    )
+  trials = list[Trial]()
+  for done, one in enumerate(found, start=1):
+    goal = edition.goal(one.workload)
+    if goal is None:
+      warnings.note('folders of no known workload are left out', one.folder.parent.name)
+    elif trial := _read_trial(one, goal, warnings):
+      trials.append(trial)
+    progress(done, len(found))
+  return Logs(top, tuple(_apart(_once(trials, warnings), warnings)), warnings)
+
+
+def _find(top: Path, warnings: Warnings) -> Iterator[_Found]:
+  """The folders of trials below, sorted by name as people count."""
+  seen = set[tuple[int, int]]()
+
+  def walk(folder: Path) -> Iterator[_Found]:
+    status = folder.stat()
+    if (status.st_dev, status.st_ino) in seen:  # a link that leads back up
+      return
+    seen.add((status.st_dev, status.st_ino))
+    with os.scandir(folder) as entries:
+      below = sorted((e.name for e in entries if e.is_dir()), key=_natural)
+    trials = [(name, match) for name in below if (match := _TRIAL.match(name))]
+    for name, match in trials:
+      if match.group() != name:
+        warnings.note('folders named like a trial, with more to the name, count as trials',
+                      str((folder / name).relative_to(top)))  # fmt: skip
+      yield _named(top, folder, int(match.group(1)), name)
+    if not trials and _STUDY.fullmatch(folder.parent.name):
+      warnings.note('folders in a study that hold no trial are left out',
+                    str(folder.relative_to(top)))  # fmt: skip
+      return
+    for name in below:
+      if not _TRIAL.match(name) and not name.startswith('.'):
+        yield from walk(folder / name)
+
+  yield from walk(top)
+
+
+def _named(top: Path, folder: Path, number: int, name: str) -> _Found:
+  workload, _, framework = folder.name.rpartition('_')
+  if framework not in FRAMEWORKS or not workload:
+    workload, framework = folder.name, ''
+  above = folder.absolute().parent
+  study = _STUDY.fullmatch(above.name)
+  if study:
+    above = above.parent
+  elif folder == top or folder.parent == top:
+    above = Path(_submission_in(folder) or above.name)
+  submission = _TIME.sub('', above.name)
+  return _Found(
+    submission, int(study.group(1)) if study else 1, workload, framework, number, folder / name
+  )
+
+
+def _submission_in(folder: Path) -> str | None:
+  """The submission's name by the run's record: its file's nearest folder that is no framework."""
+  path = _json(folder / 'metadata.json').get('submission_path')
+  if not isinstance(path, str):
+    return None
+  parts = [p for p in Path(path).parts if p not in ('submission.py', '/', *FRAMEWORKS)]
+  return re.sub(rf'_({"|".join(FRAMEWORKS)})$', '', Path(parts[-1]).stem) if parts else None
+
+
+def _natural(name: str) -> list[tuple[int, int | str]]:
+  return [(0, int(p)) if p.isdigit() else (1, p) for p in re.split(r'(\d+)', name)]
+
+
+def _read_trial(found: _Found, goal: Goal, warnings: Warnings) -> Trial | None:
+  """The trial, or None, with a warning, where there is nothing of it to score."""
+  files = TrialFolder(found.folder)
+  kinds = (files.eval_measurements_csv, files.metrics_csv, files.metrics_jsonl)
+  path = next((path for path in kinds if path.exists()), None)
+  place = f'{found.submission}/study_{found.study}/{found.folder.parent.name}/{found.folder.name}'
+  if path is None:
+    warnings.note('trials without a table of evaluations are left out', place)
+    return None
+  metric = f'validation/{goal.metric}'
+  table = rows.read(path, (metric, goal.metric, *_TIMES, *_OTHERS))
+  for count, kind in (
+    (int(table.torn), 'tables whose last line is torn lack that line'),
+    (table.odd_lines, 'lines with too many or too few cells are left out'),
+    (table.odd_cells, 'cells that are no number count as empty'),
+  ):
+    for _ in range(count):
+      warnings.note(kind, place)
+  if not len(table):
+    warnings.note('trials without an evaluation are left out', place)
+    return None
+  empty = np.full(len(table), np.nan)
+  times = [table.columns[name] for name in _TIMES if name in table.columns]
+  values = [table.columns[name] for name in (metric, goal.metric) if name in table.columns]
+  if not times:
+    warnings.note('tables without submission time reach no target', place)
+  if not values:
+    warnings.note("tables without the column of their workload's metric reach no target", place)
+  submission_sec = _first(times, empty)
+  total_sec = float(np.nanmax(table.columns.get('total_duration', empty), initial=0.0))
+  return Trial(
+    found.submission, found.study, found.workload, found.framework, found.number, found.folder,
+    _json(files.hparams), _devices(found.folder),
+    table.columns.get('global_step', empty), submission_sec, _first(values, empty),
+    table.columns.get(_ENERGY),
+    total_sec or float(np.nanmax(submission_sec, initial=0.0)),
+  )  # fmt: skip
+
+
+def _first(columns: list[Column], empty: Column) -> Column:
+  """The first column's values, and the next one's where it has none."""
+  result = empty
+  for column in reversed(columns):
+    result = np.where(np.isnan(column), result, column)
+  return result
+
+
+def _json(path: Path) -> dict[str, Any]:
+  """The object in the file; empty where there is none, or none to be read."""
+  try:
+    data = json.loads(path.read_text(encoding='utf-8'))
+  except (OSError, ValueError):
+    return {}
+  return data if isinstance(data, dict) else {}
+
+
+def _devices(trial: Path) -> int | None:
+  """Devices that the trial trained on, by this bench's record or AlgoPerf's."""
+  for path, key in (
+    (trial.parent / 'metadata.json', 'num_devices'),
+    (TrialFolder(trial).meta_data(0), 'gpu_count'),
+  ):
+    number = _json(path).get(key)
+    if isinstance(number, int | float | str) and str(number).isdigit() and int(number):
+      return int(number)
+  return None
+
+
+def _once(trials: list[Trial], warnings: Warnings) -> list[Trial]:
+  """Each trial once: of two by one name, as after a second start, the later named counts."""
+  chosen = dict[tuple[object, ...], Trial]()
+  for trial in sorted(trials, key=lambda t: _natural(str(t.folder))):
+    key = (trial.submission, trial.study, trial.workload, trial.framework, trial.folder.name)
+    if key in chosen:
+      warnings.note('trials that are there twice count as their last', str(trial.folder))
+    chosen[key] = trial
+  return list(chosen.values())
+
+
+def _apart(trials: list[Trial], warnings: Warnings) -> list[Trial]:
+  """A submission with a workload in both frameworks is two submissions, named for them."""
+  frameworks = defaultdict[tuple[str, str], set[str]](set)
+  for trial in trials:
+    frameworks[trial.submission, trial.workload].add(trial.framework)
+  double = sorted({submission for (submission, _), kinds in frameworks.items() if len(kinds) > 1})
+  for submission in double:
+    warnings.note('submissions in two frameworks are scored apart', submission)
+  return [
+    dataclasses.replace(t, submission=f'{t.submission}_{t.framework}')
+    if t.submission in double else t
+    for t in trials
+  ]  # fmt: skip
