@@ -12,6 +12,7 @@ performance_profile.csv, hyperparameters.csv, modes.csv and warnings.csv there.
 import argparse
 import dataclasses
 import json
+import os
 import shutil
 import sys
 import time
@@ -44,7 +45,9 @@ def score(given: argparse.Namespace) -> int:
   settings = leaderboard.Settings(
     given.tuning_ruleset, given.mode, given.workloads, given.reference, given.samples, given.seed
   )
-  found = logs.read(given.logs, edition, _wanted(given), Progress())
+  found = logs.read(
+    given.logs, edition, _wanted(given), Progress(), processes=len(os.sched_getaffinity(0))
+  )
   board = leaderboard.make(found, edition, settings)
   other = next(mode for mode in time_to_target.MODES if mode != given.mode)
   twin = leaderboard.make(

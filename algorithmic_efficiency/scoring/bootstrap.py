@@ -58,6 +58,8 @@ def _redrawn(
       if result is not time_to_target.NOT_REACHED:
         keys[row, column] = time_to_target.sort_key(result, mode)
   chosen = rng.integers(len(studies), size=(num_samples, len(studies)))
+  if most == 1:
+    return times[chosen, 0]
   trials = (rng.random((*chosen.shape, most)) * count[chosen][..., None]).astype(int)
   trials[np.arange(most) >= count[chosen][..., None]] = 0
   drawn = keys[chosen[..., None], trials]

@@ -10,10 +10,13 @@ bear a time, -YYYY-MM-DD-HH-MM-SS, which is no part of its name.
 
 import dataclasses
 import json
+import multiprocessing
 import os
 import re
+import signal
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,7 @@ _STUDY = re.compile(r'study_(\d+)')
 _TIME = re.compile(r'-\d{4}(-\d\d){5}$')
 _TIMES = ('score', 'accumulated_submission_time')
 _ENERGY = 'energy.submission_joules'
+_MANY = 800  # trials that are worth the start of further processes
 _OTHERS = ('global_step', 'total_duration', _ENERGY)
 
 
@@ -121,6 +125,7 @@ def read(
   edition: Edition,
   wanted: Callable[[str], bool] = lambda submission: True,
   progress: Callable[[int, int], object] = lambda done, total: None,
+  processes: int = 1,
 ) -> Logs:
   """Reads every trial below `root` whose workload has a target.
 
@@ -128,6 +133,8 @@ def read(
     edition: gives the workloads' metrics.
     wanted: which submissions are read, by name.
     progress: is told how many trials are read, and of how many.
+    processes: that read, where there are many trials. With more than one, a program's own code
+      must be guarded by `if __name__ == '__main__'`, as it is loaded in each of them.
 
   Raises UsageError where the folder is none, or has no trial.
   """
@@ -141,15 +148,40 @@ def read(
       f'There is no trial in {str(top)!r}: no folder trial_<number> or run_<number> of a '
       'submission that is wanted.'
     )
-  trials = list[Trial]()
-  for done, one in enumerate(found, start=1):
+  jobs = list[_Job]()
+  for one in found:
     goal = edition.goal(one.workload)
     if goal is None:
       warnings.note('folders of no known workload are left out', one.folder.parent.name)
-    elif trial := _read_trial(one, goal, warnings):
+    else:
+      jobs.append(_Job(one, goal))
+  trials = list[Trial]()
+  for done, (trial, notes) in enumerate(_read_all(jobs, processes), start=1):
+    for note in notes:
+      warnings.note(*note)
+    if trial is not None:
       trials.append(trial)
-    progress(done, len(found))
+    progress(done, len(jobs))
   return Logs(top, tuple(_apart(_once(trials, warnings), warnings)), warnings)
+
+
+@dataclass(frozen=True)
+class _Job:
+  found: _Found
+  goal: Goal
+
+
+_Notes = list[tuple[str, str]]  # kinds of warnings, and where
+
+
+def _read_all(jobs: list[_Job], processes: int) -> Iterator[tuple[Trial | None, _Notes]]:
+  if processes == 1 or len(jobs) < _MANY:
+    yield from map(_read_trial, jobs)
+    return
+  with ProcessPoolExecutor(
+    processes, multiprocessing.get_context('spawn'), signal.signal, (signal.SIGINT, signal.SIG_IGN)
+  ) as pool:
+    yield from pool.map(_read_trial, jobs, chunksize=40)
 
 
 def _find(top: Path, warnings: Warnings) -> Iterator[_Found]:
@@ -209,15 +241,16 @@ def _natural(name: str) -> list[tuple[int, int | str]]:
   return [(0, int(p)) if p.isdigit() else (1, p) for p in re.split(r'(\d+)', name)]
 
 
-def _read_trial(found: _Found, goal: Goal, warnings: Warnings) -> Trial | None:
-  """The trial, or None, with a warning, where there is nothing of it to score."""
+def _read_trial(job: _Job) -> tuple[Trial | None, _Notes]:
+  """The trial, or None where there is nothing of it to score; and what to warn of."""
+  found, goal = job.found, job.goal
+  notes: _Notes = []
   files = TrialFolder(found.folder)
   kinds = (files.eval_measurements_csv, files.metrics_csv, files.metrics_jsonl)
   path = next((path for path in kinds if path.exists()), None)
   place = f'{found.submission}/study_{found.study}/{found.folder.parent.name}/{found.folder.name}'
   if path is None:
-    warnings.note('trials without a table of evaluations are left out', place)
-    return None
+    return None, [('trials without a table of evaluations are left out', place)]
   metric = f'validation/{goal.metric}'
   table = rows.read(path, (metric, goal.metric, *_TIMES, *_OTHERS))
   for count, kind in (
@@ -225,18 +258,16 @@ def _read_trial(found: _Found, goal: Goal, warnings: Warnings) -> Trial | None:
     (table.odd_lines, 'lines with too many or too few cells are left out'),
     (table.odd_cells, 'cells that are no number count as empty'),
   ):
-    for _ in range(count):
-      warnings.note(kind, place)
+    notes += [(kind, place)] * count
   if not len(table):
-    warnings.note('trials without an evaluation are left out', place)
-    return None
+    return None, [*notes, ('trials without an evaluation are left out', place)]
   empty = np.full(len(table), np.nan)
   times = [table.columns[name] for name in _TIMES if name in table.columns]
   values = [table.columns[name] for name in (metric, goal.metric) if name in table.columns]
   if not times:
-    warnings.note('tables without submission time reach no target', place)
+    notes.append(('tables without submission time reach no target', place))
   if not values:
-    warnings.note("tables without the column of their workload's metric reach no target", place)
+    notes.append(("tables without their workload's metric reach no target", place))
   submission_sec = _first(times, empty)
   total_sec = float(np.nanmax(table.columns.get('total_duration', empty), initial=0.0))
   return Trial(
@@ -245,7 +276,7 @@ def _read_trial(found: _Found, goal: Goal, warnings: Warnings) -> Trial | None:
     table.columns.get('global_step', empty), submission_sec, _first(values, empty),
     table.columns.get(_ENERGY),
     total_sec or float(np.nanmax(submission_sec, initial=0.0)),
-  )  # fmt: skip
+  ), notes  # fmt: skip
 
 
 def _first(columns: list[Column], empty: Column) -> Column:

@@ -69,9 +69,11 @@ def score(ratio: Array, mode: str) -> Array:
   """
   if mode == 'exact':
     return np.maximum(0.0, MAX_RATIO - ratio).mean(axis=-1) / (MAX_RATIO - 1.0)
-  shares = profile(ratio)
-  middles = (shares[..., 1:] + shares[..., :-1]) / 2.0
-  return (middles * np.diff(TAUS)).sum(axis=-1) / (MAX_RATIO - 1.0)
+  # A workload's part of the profile is a step from 0 to 1 at the first point not below its ratio:
+  # the trapezoids beyond are whole ones, and the one that ends there is half a one.
+  first = np.searchsorted(TAUS, ratio, side='left')
+  trapezoids = np.where(first == 0, NUM_POINTS - 1.0, np.maximum(NUM_POINTS - first - 0.5, 0.0))
+  return trapezoids.mean(axis=-1) / (NUM_POINTS - 1)
 
 
 def geometric_mean_ratio(times: Array, reference: int, never_sec: Array) -> Array:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from algorithmic_efficiency.scoring.effects import best_value, effects
 from algorithmic_efficiency.scoring.leaderboard import Interval, Leaderboard, Standing
+from algorithmic_efficiency.scoring.time_to_target import Study
 
 Row = dict[str, Any]
 
@@ -137,31 +139,26 @@ def effect_rows(board: Leaderboard) -> list[Row]:
 def mode_rows(board: Leaderboard, other: Leaderboard) -> list[Row]:
   """Where the two modes differ: scores, and in how many studies another trial counts."""
   boards = {board.mode: board, other.mode: other}
+  scores = {mode: {s.submission: s.score.value for s in b.standings} for mode, b in boards.items()}
+  twins = defaultdict[str, list[tuple[Study, Study]]](list)
+  for key in board.studies.keys() & board.times.keys():
+    twins[key[0]] += zip(board.studies[key], other.studies[key], strict=True)
   rows = list[Row]()
   for standing in board.standings:
     name = standing.submission
-    scores = {mode: _score_of(b, name) for mode, b in boards.items()}
-    pairs = [
-      (study, twin)
-      for key, studies in board.studies.items()
-      for study, twin in zip(studies, other.studies[key], strict=True)
-      if key[0] == name and key in board.times
-    ]
+    published, exact = scores['published'][name], scores['exact'][name]
+    pairs = twins[name]
     rows.append(
       {
         'submission': name,
-        'score_published': scores['published'],
-        'score_exact': scores['exact'],
-        'difference': scores['exact'] - scores['published'],
+        'score_published': published,
+        'score_exact': exact,
+        'difference': exact - published,
         'num_studies': len(pairs),
         'num_studies_with_another_trial': sum(a.chosen is not b.chosen for a, b in pairs),
       }
     )
   return rows
-
-
-def _score_of(board: Leaderboard, submission: str) -> float:
-  return next(s.score.value for s in board.standings if s.submission == submission)
 
 
 def told(board: Leaderboard, other: Leaderboard, width: int) -> list[str]:

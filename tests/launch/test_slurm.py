@@ -151,7 +151,11 @@ def test_an_array_goes_on_after_requeue_signal_and_kill(launch, undisturbed):
   """One put back from outside, one told to stop, one killed with a retry left, one left alone."""
   run = launch('--slurm_wait', trials=4, retries=1)
   slurm('scontrol', 'requeue', run.until_it_trains(0))
-  slurm('scancel', '--signal=TERM', run.until_it_trains(1))
+  # It may send the signal again, to the next attempt, where it finds the job ending already.
+  signalling = subprocess.Popen(['scancel', '--signal=TERM', run.until_it_trains(1)])
+  wait_for(lambda: run.outcomes(1)[:1] == ['saved'])
+  signalling.kill()
+  signalling.wait()
   run.until_it_trains(2)
   for process in run.runners(2):
     process.kill()
