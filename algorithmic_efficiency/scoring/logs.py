@@ -311,7 +311,7 @@ def _devices(trial: Path) -> int | None:
 def _once(trials: list[Trial], warnings: Warnings) -> list[Trial]:
   """Each trial once: of two by one name, as after a second start, the later named counts."""
   chosen = dict[tuple[object, ...], Trial]()
-  for trial in sorted(trials, key=lambda t: _natural(str(t.folder))):
+  for trial in sorted(trials, key=lambda t: [_natural(part) for part in t.folder.parts]):
     key = (trial.submission, trial.study, trial.workload, trial.framework, trial.folder.name)
     if key in chosen:
       warnings.note('trials that are there twice count as their last', str(trial.folder))
