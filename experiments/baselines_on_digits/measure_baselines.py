@@ -1,0 +1,72 @@
+"""Trains digits with every baseline, in both frameworks, and scores them all together.
+
+  python measure_baselines.py            5 trials x 3 studies each, about ten minutes on two cores
+  python measure_baselines.py --smoke    two baselines, two trials, two studies: seconds
+
+Writes runs/<baseline>_<framework>/study_<s>/ and, from it, the tables of scripts/score.py here:
+scores.csv, targets.csv, trials.csv, performance_profile.csv, hyperparameters.csv, warnings.csv.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(ROOT), str(HERE.parent)]
+
+import side_by_side
+
+FRAMEWORKS = ('jax', 'pytorch')
+STEPS = 2_000  # the workload's step hint, at which every schedule has come to zero
+
+
+def command(path: Path, framework: str, study: int, trials: int, logs: Path) -> list[str]:
+  """A study of one baseline; both frameworks draw the same points from one seed."""
+  return [
+    'submission_runner.py', f'--framework={framework}', f'--workload=digits_{framework}',
+    f'--submission_path={path}', f'--log_dir={logs}', f'--num_tuning_trials={trials}',
+    f'--tuning_search_space={path.parents[1] / "tuning_search_space.json"}',
+    f'--rng_seed={study}', f'--max_global_steps={STEPS}', '--eval_period_steps=10',
+    '--save_checkpoints=false', '--telemetry=off', '--device=cpu', '--overwrite',
+  ]  # fmt: skip
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument('--smoke', action='store_true', help='a small part of it, in seconds')
+  parser.add_argument('--runs', type=Path, default=HERE / 'runs', help='where runs are written')
+  parser.add_argument('--output', type=Path, default=HERE, help='where the tables are written')
+  parser.add_argument('--slots', type=int, help='runs at a time; default: one for each core')
+  given = parser.parse_args()
+  found = side_by_side.baselines()
+  studies, trials = (2, 2) if given.smoke else (3, 5)
+  if given.smoke:
+    found = {name: found[name] for name in ('adamw', 'sgd_nesterov')}
+  shutil.rmtree(given.runs, ignore_errors=True)
+  jobs = [
+    (
+      f'{name} {framework} study {study}',
+      command(paths[framework], framework, study, trials,
+              given.runs.resolve() / f'{name}_{framework}' / f'study_{study}'),
+    )
+    for study in range(1, studies + 1)
+    for name, paths in found.items()
+    for framework in FRAMEWORKS
+    if not given.smoke or framework == 'jax'
+  ]  # fmt: skip
+  seconds = side_by_side.run_all(jobs, given.slots)
+  print(f'{len(jobs)} studies of {trials} trials in {seconds:.0f} s\n')
+  subprocess.run(
+    [sys.executable, ROOT / 'scripts' / 'score.py', given.runs, '--mode=exact',
+     f'--output_dir={given.output}', '--reference=adamw_jax'],
+    check=True,
+  )  # fmt: skip
+
+
+if __name__ == '__main__':
+  main()
