@@ -76,7 +76,7 @@ def test_a_baseline_that_was_stopped_goes_on_to_the_last_digit(name, framework, 
 
 
 @each_framework
-@each_baseline
+@pytest.mark.parametrize('name', ['muon', 'sam', 'schedule_free_adamw', 'shampoo'])
 def test_two_devices_learn_what_one_learns(name, framework, command):
   """A step's gradient is that of the whole batch, however many devices share it."""
   losses = []

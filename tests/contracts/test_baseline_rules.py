@@ -6,6 +6,7 @@ part of its own at every step: two parameters, a matrix [3, 5] and a vector that
 
 import importlib
 import json
+import sys
 from collections import namedtuple
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ import pytest
 import torch
 from conftest import ROOT
 
+from algorithmic_efficiency.errors import UsageError
 from algorithmic_efficiency.spec import LossType
 from algorithmic_efficiency.submissions import loader
 
@@ -310,3 +312,17 @@ def test_shampoo_preconditions_any_number_of_dimensions(shape):
     step, state = update(jnp.array(grad), state)
     moved -= step
     np.testing.assert_allclose(moved, param.detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ('name', 'package'),
+  [('schedule_free_adamw', 'schedulefree'), ('sam', 'pytorch_optimizer')],
+)
+def test_a_missing_package_names_the_extra_that_brings_it(name, package, monkeypatch):
+  monkeypatch.setitem(sys.modules, package, None)
+  with pytest.raises(UsageError) as caught:
+    loader.load(ROOT / 'baselines' / name / 'pytorch' / 'submission.py')
+  message = str(caught.value)
+  assert '\n' not in message
+  assert f"needs the module '{package}', which is not installed" in message
+  assert 'pip install "algorithmic-efficiency[baselines]"' in message

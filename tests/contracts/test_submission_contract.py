@@ -214,9 +214,8 @@ def test_a_baselines_defaults_are_a_point_of_its_search_space(path):
   space = json.loads((folder / 'tuning_search_space.json').read_text())
   assert set(defaults._fields) == set(space)
   for name, value in defaults._asdict().items():
-    one = space[name]
-    inside = value in one['feasible_points'] if 'min' not in one else None
-    assert one['min'] <= value <= one['max'] if inside is None else inside
+    points = space[name].get('feasible_points')
+    assert value in points if points else space[name]['min'] <= value <= space[name]['max']
 
 
 @pytest.mark.parametrize('path', [slow_unless_quick(path) for path in with_defaults], ids=name_of)
