@@ -16,12 +16,12 @@ from pathlib import Path
 # Beside this script in a checkout's parent, and beside it while an image is built.
 HERE = Path(__file__).resolve().parent
 FRAMEWORKS = ('jax', 'pytorch')
-# The extra that brings a framework. Gaudi's PyTorch is its vendor's and comes with the base image:
-# pip must not bring another.
+# The extras that bring a framework and what the baselines need beside it. Gaudi's PyTorch is its
+# vendor's and comes with the base image: pip must not bring another, nor what asks for one.
 EXTRAS = {
-  'cpu': {'jax': 'jax', 'pytorch': 'pytorch'},
-  'cuda': {'jax': 'jax_cuda', 'pytorch': 'pytorch'},
-  'habana': {'pytorch': None},
+  'cpu': {'jax': ('jax',), 'pytorch': ('pytorch', 'baselines')},
+  'cuda': {'jax': ('jax_cuda',), 'pytorch': ('pytorch', 'baselines')},
+  'habana': {'pytorch': ()},
 }
 EVERYWHERE = ('telemetry', 'plots')
 BESIDES = {'habana': ('habana',)}
@@ -52,8 +52,7 @@ def extras_of(accelerator: str, frameworks: str) -> list[str]:
     if framework not in EXTRAS[accelerator]:
       possible = ', '.join(EXTRAS[accelerator])
       raise RequirementError(f'{framework} does not run on {accelerator}; give {possible}.')
-    if extra := EXTRAS[accelerator][framework]:
-      extras.append(extra)
+    extras += EXTRAS[accelerator][framework]
   return [*extras, *EVERYWHERE, *BESIDES.get(accelerator, ())]
 
 

@@ -7,7 +7,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
-use_environment jax,pytorch,networks,plots,data,telemetry,habana,launch,dev
+use_environment jax,pytorch,baselines,networks,plots,data,telemetry,habana,launch,dev
 cd "$root"
 if [ $# -gt 0 ]; then
   python -m pytest "$@"

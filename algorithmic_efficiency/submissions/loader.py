@@ -13,6 +13,9 @@ from algorithmic_efficiency.errors import UsageError
 from algorithmic_efficiency.submissions import conventions, importing, source_checks, upstream_names
 from algorithmic_efficiency.submissions.submission import Submission
 
+# The extra that brings a module which is not of the frameworks themselves.
+_EXTRAS = {'pytorch_optimizer': 'baselines', 'schedulefree': 'baselines'}
+
 
 class UnknownWorkloadError(UsageError):
   """The submission refuses the workload, by the ValueError that the API asks for."""
@@ -60,9 +63,11 @@ def load(path: Path, api: str = conventions.SHARDINGS, framework: str = '') -> S
     module = importing.load(importing.Place(path), _lent(api, framework))
   except ModuleNotFoundError as error:
     name = re.sub(rf'^{importing.PREFIX}[0-9a-f]+\.', '', error.name or str(error))
+    extra = _EXTRAS.get(name.partition('.')[0])
+    how = f' (pip install "algorithmic-efficiency[{extra}]")' if extra else ''
     raise UsageError(
       f'The submission {str(path)!r} needs the module {name!r}, which is not installed '
-      f'({place_of(error, path)}); install it, or keep it beside the submission.'
+      f'({place_of(error, path)}); install it{how}, or keep it beside the submission.'
     ) from error
   except (Exception, SystemExit) as error:  # someone else's module may raise anything
     raise UsageError(

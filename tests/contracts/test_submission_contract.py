@@ -37,8 +37,22 @@ BASELINES = sorted((ROOT / 'baselines').glob('**/submission.py'))
 WORKLOADS = sorted(registry.find_all())
 IN_PACKAGE = 'digits'
 
-each_baseline = pytest.mark.parametrize(
-  'path', BASELINES, ids=lambda path: path.parent.relative_to(ROOT / 'baselines').as_posix()
+# What takes long is done quickly for two folders, slowly for all; each rule has its own test in
+# test_baseline_rules.py.
+QUICK = ('adamw', 'mnist')
+
+
+def name_of(path):
+  return path.parent.relative_to(ROOT / 'baselines').as_posix()
+
+
+def slow_unless_quick(path):
+  return path if name_of(path).startswith(QUICK) else pytest.param(path, marks=pytest.mark.slow)
+
+
+each_baseline = pytest.mark.parametrize('path', BASELINES, ids=name_of)
+each_baseline_in_time = pytest.mark.parametrize(
+  'path', [slow_unless_quick(path) for path in BASELINES], ids=name_of
 )
 
 
@@ -53,7 +67,9 @@ def _imports_end_with_the_test(tmp_path, monkeypatch):
 
 
 def framework_of(path):
-  """The framework that a submission imports."""
+  """The framework that a baseline's folder names, or that a submission written here imports."""
+  if path.is_relative_to(ROOT / 'baselines'):
+    return path.parent.name.rpartition('_')[-1]
   nodes = ast.walk(ast.parse(path.read_text()))
   modules = {a.name for node in nodes if isinstance(node, ast.Import) for a in node.names}
   return {('jax',): 'jax', ('torch',): 'pytorch'}[tuple(modules & {'jax', 'torch'})]
@@ -164,7 +180,7 @@ def test_a_baseline_is_without_fault_and_knows_the_workloads(path):
     submission.get_batch_size('no_such_workload')
 
 
-@each_baseline
+@each_baseline_in_time
 def test_a_baseline_learns_digits_and_is_recorded(path, tmp_path):
   study = study_of(path, tmp_path, point=point_of(path), data='real', max_global_steps=100)
   first, last = rows_of(study)
@@ -174,7 +190,7 @@ def test_a_baseline_learns_digits_and_is_recorded(path, tmp_path):
     assert float(last[f'{split}/accuracy']) > float(first[f'{split}/accuracy'])
 
 
-@each_baseline
+@each_baseline_in_time
 @pytest.mark.parametrize(
   'workload',
   [
@@ -188,14 +204,23 @@ def test_a_baseline_trains_the_other_workloads_and_is_evaluated(path, workload):
   assert [step for step, _ in evaluations(path, workload, chosen)] == [1, 3]
 
 
-@pytest.mark.parametrize(
-  'path', [path for path in BASELINES if beside(path, 'defaults.py')], ids=framework_of
-)
+with_defaults = [path for path in BASELINES if beside(path, 'defaults.py')]
+
+
+@pytest.mark.parametrize('path', with_defaults, ids=name_of)
+def test_a_baselines_defaults_are_a_point_of_its_search_space(path):
+  folder = beside(path, 'defaults.py').parent
+  defaults = importlib.import_module(f'baselines.{folder.name}.defaults').DEFAULTS
+  space = json.loads((folder / 'tuning_search_space.json').read_text())
+  assert set(defaults._fields) == set(space)
+  for name, value in defaults._asdict().items():
+    points = space[name].get('feasible_points')
+    assert value in points if points else space[name]['min'] <= value <= space[name]['max']
+
+
+@pytest.mark.parametrize('path', [slow_unless_quick(path) for path in with_defaults], ids=name_of)
 def test_a_baseline_with_defaults_tunes_itself(path):
   assert [step for step, _ in evaluations(path, 'mnist', None)] == [1, 3]
-  defaults = importlib.import_module('baselines.adamw.defaults').DEFAULTS
-  space = search_space.load(beside(path, 'tuning_search_space.json'))
-  assert set(defaults._fields) == set(space.names)
 
 
 class Line:
@@ -233,7 +258,9 @@ def adamw_by_hand(weights, batches, point):
   return weights
 
 
-@each_baseline
+@pytest.mark.parametrize(
+  'path', [path for path in BASELINES if name_of(path).startswith(QUICK)], ids=name_of
+)
 def test_a_baseline_is_the_published_algorithm(path):
   point = point_of(path) | {'learning_rate': 0.05}
   if 'warmup_fraction' in point:

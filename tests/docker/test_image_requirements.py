@@ -40,9 +40,9 @@ def test_what_two_extras_bring_is_there_once():
   ('image', 'frameworks', 'there', 'absent'),
   [
     ('cpu', 'jax', {'jax', 'flax', 'rich', 'matplotlib', 'pyyaml'}, {'torch', 'habana-pyhlml'}),
-    ('cpu', 'pytorch', {'torch', 'nvidia-ml-py'}, {'jax', 'flax'}),
+    ('cpu', 'pytorch', {'torch', 'nvidia-ml-py', 'schedulefree'}, {'jax', 'flax'}),
     ('cuda', 'jax,pytorch', {'torch', 'jax', 'nvidia-ml-py'}, {'habana-pyhlml', 'docker'}),
-    ('habana', 'pytorch', {'habana-pyhlml', 'matplotlib'}, {'torch', 'jax'}),
+    ('habana', 'pytorch', {'habana-pyhlml', 'matplotlib'}, {'torch', 'jax', 'schedulefree'}),
   ],
 )
 def test_an_image_has_what_it_runs_and_no_more(image, frameworks, there, absent):

@@ -101,7 +101,16 @@ def write(folder, text=GOOD):
   return path
 
 
-@pytest.mark.parametrize('name', ['mnist/mnist_jax', 'mnist/mnist_pytorch', 'adamw/pytorch'])
+QUICK = ('mnist/mnist_jax', 'mnist/mnist_pytorch', 'adamw/pytorch')
+OTHERS = sorted(
+  {p.parent.relative_to(BASELINES).as_posix() for p in BASELINES.glob('**/submission.py')}
+  - {*QUICK}
+)
+
+
+@pytest.mark.parametrize(
+  'name', [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
+)
 def test_there_is_nothing_to_mend_in_the_baselines(name):
   path = BASELINES / name
   space = BASELINES / name.partition('/')[0] / 'tuning_search_space.json'

@@ -1,0 +1,16 @@
+"""This file is what SAM uses where no search space gives it anything."""
+
+from typing import NamedTuple
+
+
+class Hyperparameters(NamedTuple):
+  """The names of tuning_search_space.json."""
+
+  learning_rate: float = 1e-1
+  one_minus_momentum: float = 0.1
+  rho: float = 0.05
+  weight_decay: float = 1e-4
+  warmup_fraction: float = 0.02
+
+
+DEFAULTS = Hyperparameters()
