@@ -7,7 +7,9 @@ import matplotlib
 matplotlib.use('Agg')  # figures are files; no display is needed
 
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 COLOURS = {'jax': '#1f6fb4', 'pytorch': '#d9541e'}  # told apart by the colour-blind too
 LINES = ('-', '--', ':', '-.')  # by trial
@@ -25,6 +27,14 @@ plt.rcParams.update(
     'legend.frameon': False,
   }
 )
+
+
+def log_x(axes: Axes) -> None:
+  """A logarithmic x axis with plain numbers at 1, 2, 5, 10, …."""
+  axes.set_xscale('log')
+  axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+  axes.xaxis.set_major_formatter(FormatStrFormatter('%g'))
+  axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def save(figure: Figure, path: Path) -> None:

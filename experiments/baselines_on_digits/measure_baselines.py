@@ -29,7 +29,7 @@ def command(path: Path, framework: str, study: int, trials: int, logs: Path) -> 
     'submission_runner.py', f'--framework={framework}', f'--workload=digits_{framework}',
     f'--submission_path={path}', f'--log_dir={logs}', f'--num_tuning_trials={trials}',
     f'--tuning_search_space={path.parents[1] / "tuning_search_space.json"}',
-    f'--rng_seed={study}', f'--max_global_steps={STEPS}', '--eval_period_steps=10',
+    f'--rng_seed={study}', f'--max_global_steps={STEPS}', '--eval_period_steps=20',
     '--save_checkpoints=false', '--telemetry=off', '--device=cpu', '--overwrite',
   ]  # fmt: skip
 

@@ -54,7 +54,7 @@ def dots(axes: Axes, trials: list[Row], names: list[str], column: str) -> None:
         axes.plot(values, y, 'o', ms=4, color=colour, label=framework if not place else None)
   axes.set_yticks(range(len(names)), names)
   axes.set_ylim(len(names) - 0.5, -0.5)
-  axes.set_xscale('log')
+  style.log_x(axes)
   axes.legend(loc='lower right', fontsize=8)
 
 

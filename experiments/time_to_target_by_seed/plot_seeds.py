@@ -106,7 +106,7 @@ def spread(axes: Axes, steps: dict[str, Steps]) -> None:
                       color=COLOURS[framework])  # fmt: skip
   axes.set_yticks(range(len(names)), names)
   axes.set_ylim(len(names) - 0.5, -0.5)
-  axes.set_xscale('log')
+  style.log_x(axes)
   axes.set(xlabel='steps to the target', title='One point, many seeds; bars: medians')
   axes.legend(loc='lower right', fontsize=8)
 
