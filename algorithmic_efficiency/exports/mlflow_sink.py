@@ -105,7 +105,7 @@ class MlflowExport:
       self._there[point.is_row].add(_mark(point))
       # The one that marks a point as there goes last: a kill in between costs no value.
       marks_it = 'global_step' if point.is_row else f'{TELEMETRY}seconds'
-      names = sorted(point.values, key=lambda name: name == marks_it)  # noqa: B023 - used at once
+      names = sorted(point.values, key=lambda name: name == marks_it)
       metrics += [
         Metric(_allowed(n), float(point.values[n]), self._last_ms, point.step) for n in names
       ]

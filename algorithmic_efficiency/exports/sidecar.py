@@ -1,7 +1,6 @@
 """This file is the exporter: a process of its own that follows a run's record into its sinks.
 
-  python -m algorithmic_efficiency.exports.sidecar --root=LOG_DIR --output=O --to=wandb --parent=PID \
-      LOG_DIR/digits_jax/run_1 …
+  python -m algorithmic_efficiency.exports.sidecar --root=LOG_DIR --output=O --to=wandb --parent=1 T
 
 A process, since the packages of the sinks are large, start threads and may fail: nothing of them
 is imported where training is measured. It runs when nobody else wants the processor, ends when its
