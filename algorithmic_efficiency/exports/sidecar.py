@@ -20,7 +20,7 @@ from pathlib import Path
 from algorithmic_efficiency.exports.exporter import Busy, Exporter, Following, describe
 from algorithmic_efficiency.exports.sinks import DEFAULT_PROJECT
 
-_PERIOD_SEC = 1.0
+_PERIOD_SEC = 2.0
 _LOWEST = 19  # niceness, where there is no idle class
 
 

@@ -4,6 +4,9 @@ A file is made of its trial's points alone, so that two exports of one record ar
 Scalars are of double precision, since a time in seconds since 1970 is 64 s coarse in a float.
 """
 
+# The names in protobuf's modules are made when they are imported.
+# pyright: reportAttributeAccessIssue=false
+
 import io
 import json
 import time

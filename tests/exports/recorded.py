@@ -40,9 +40,7 @@ def trial(logs: Path, number=1, rows=None, samples=None, workload='digits_jax', 
     'git_dirty': False, 'log_dir': str(logs),
   }  # fmt: skip
   (logs / workload / 'metadata.json').write_text(json.dumps(metadata))
-  (folder / 'metrics.jsonl').write_text(
-    lines([row(1), row(10), row(20)] if rows is None else rows)
-  )
+  (folder / 'metrics.jsonl').write_text(lines([row(1), row(10), row(20)] if rows is None else rows))
   if samples is None:
     samples = [sample(0), sample(0.5), sample(1)]
   (folder / 'telemetry.jsonl').write_text(lines([{'kind': 'begin', 'time': START}, *samples]))

@@ -13,10 +13,11 @@ import time
 
 import pytest
 from conftest import ROOT
-from recorded import START, algoperf_trial, lines, numbers, row, sample, trial
+from recorded import START, algoperf_trial, lines, numbers, row, trial
 from test_export_tensorboard import Board, as_recorded
 
-pytestmark = pytest.mark.slow
+# MLflow's own reader uses what its data base layer has marked as old.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings('ignore::DeprecationWarning')]
 SCRIPT = ROOT / 'scripts' / 'export.py'
 
 
@@ -223,8 +224,9 @@ def test_mlflow_holds_the_record_and_goes_on_with_its_run(tmp_path):
   # Rows that a resume recorded anew are not there twice: the run is begun again.
   (folder / 'metrics.jsonl').write_text(lines([row(1), row(10, recorded_at=START + 100)]))
   export(logs, 'mlflow')
-  assert Tracked(output).history('digits_jax/run_1')['global_step'] == (
-    in_ms(as_recorded(folder))['global_step']
+  assert (
+    Tracked(output).history('digits_jax/run_1')['global_step']
+    == (in_ms(as_recorded(folder))['global_step'])
   )
 
 
@@ -291,6 +293,8 @@ def test_a_killed_run_is_exported_and_goes_on_in_the_same_place(command):
 
 
 def _status_of(events):
+  if not list(events.glob('events*')):
+    return None
   with contextlib.suppress(KeyError, AssertionError):
     text = Board(events).text('status')
     return next(word for word in ('killed', 'complete', 'failed') if f'| {word} |' in text)
@@ -323,7 +327,7 @@ def test_an_export_that_fails_does_not_fail_the_run(command):
 @needs('tensorboard', 'wandb', 'mlflow')
 def test_the_process_that_trains_imports_nothing_of_it(command, tmp_path):
   """A submission looks around at its last step: with an export beside, and without."""
-  names = 'tensorboard wandb mlflow google.protobuf sqlalchemy'.split()[:3]
+  names = ['tensorboard', 'wandb', 'mlflow']
   folder = tmp_path / 'spying'
   folder.mkdir()
   source = (ROOT / 'baselines/mnist/mnist_jax/submission.py').read_text()
@@ -351,18 +355,16 @@ def test_the_exporter_is_not_counted_as_the_jobs(command):
   """Neither by the rows nor by the sampler."""
   command.run(export='tensorboard', telemetry='continuous', max_global_steps=2000,
               data='synthetic', eval_period_steps=500)  # fmt: skip
-  alone = [sample(0)['kind']]
-  counts = {
-    json.loads(line).get('proc.count')
-    for line in (folder_of(command) / 'telemetry.jsonl').read_text().splitlines()
-    if json.loads(line)['kind'] in alone
-  } - {None}
-  with_export = max(counts)
+  with_export = _most_processes(folder_of(command))
   command.log_dir = command.log_dir.with_name('plain')
   command.run(telemetry='continuous', max_global_steps=2000, data='synthetic',
               eval_period_steps=500)  # fmt: skip
-  plain = [
-    json.loads(line).get('proc.count', 0)
-    for line in (folder_of(command) / 'telemetry.jsonl').read_text().splitlines()
-  ]
-  assert with_export == max(plain)
+  assert with_export == _most_processes(folder_of(command))
+
+
+def _most_processes(folder):
+  """Of the job at the end: what ran beside its start is gone by then."""
+  rows = (folder / 'metrics.jsonl').read_text().splitlines()
+  lines = [json.loads(line) for line in (folder / 'telemetry.jsonl').read_text().splitlines()]
+  samples = [line['proc.count'] for line in lines if 'proc.count' in line]
+  return samples[-1], json.loads(rows[-1])['proc.count']

@@ -210,10 +210,10 @@ def test_nothing_heavy_is_imported_for_help_or_a_wrong_command():
 
 def test_a_missing_package_names_its_extra(tmp_path, monkeypatch):
   trial(tmp_path)
+  monkeypatch.delenv('MLFLOW_TRACKING_URI', raising=False)
   monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
-  for name, packages in (
-    ('tensorboard', 'tensorboard'), ('wandb', 'wandb'), ('mlflow', 'mlflow and sqlalchemy and alembic')
-  ):  # fmt: skip
+  local = 'mlflow and sqlalchemy and alembic'
+  for name, packages in (('tensorboard', 'tensorboard'), ('wandb', 'wandb'), ('mlflow', local)):
     done = export(tmp_path, f'--to={name}', expect=2)
     assert done.stderr == (
       f"export: error: --to='{name}' needs {packages}, not installed here; "
