@@ -137,6 +137,8 @@ flags.DEFINE_string(
   'BACKEND:WINDOW: trace the memory that is touched, in windows of seconds (refs:0.2) or of steps '
   '(refs_split:10steps), into memory.jsonl; trace_memory.py --list_backends tells which there are.',
 )
+flags.DEFINE_string('export', None, 'Show the run in tensorboard, wandb, mlflow, or several: a,b.')
+flags.DEFINE_bool('use_wandb', False, "AlgoPerf's name of --export=wandb.")
 flags.DEFINE_enum(
   'edition', NEWEST_EDITION, EDITIONS, 'Edition of the rules: budgets, periods, step hints.'
 )

@@ -7,7 +7,12 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
-use_environment jax,pytorch,baselines,networks,plots,data,telemetry,habana,launch,dev
+extras=jax,pytorch,baselines,networks,plots,data,telemetry,habana,launch,tensorboard,dev
+# Two large packages that only slow tests need: half a minute and 200 MB.
+if [[ " $* " == *" slow "* ]]; then
+  extras+=,wandb,mlflow
+fi
+use_environment "$extras"
 cd "$root"
 if [ $# -gt 0 ]; then
   python -m pytest "$@"

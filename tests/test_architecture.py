@@ -10,7 +10,7 @@ PACKAGE = ROOT / 'algorithmic_efficiency'
 # Lowest first; a room may import from its own and from lower floors.
 FLOORS = (
   ('records', 'hparams'),
-  ('frameworks', 'submissions', 'telemetry', 'profiling', 'memory_trace'),
+  ('frameworks', 'submissions', 'telemetry', 'profiling', 'memory_trace', 'exports'),
   ('workloads', 'device_logs'),
   ('runner', 'layer_power', 'launch', 'scoring'),
 )

@@ -22,6 +22,7 @@ FLAGS = {
   'eval_period_steps',
   'experiment_dir',
   'experiment_name',
+  'export',
   'extra_metadata',
   'framework',
   'hparam_end_index',
@@ -42,6 +43,7 @@ FLAGS = {
   'trace_memory',
   'tuning_ruleset',
   'tuning_search_space',
+  'use_wandb',
   'workload',
 }
 SPELLINGS = (

@@ -116,6 +116,11 @@ FLAG_CASES = (
   Case('negative trials', ('--num_tuning_trials=-2', 'positive'), {'num_tuning_trials': -2}),
   Case('no steps', ('--max_global_steps=0', 'positive'), {'max_global_steps': 0}),
   Case('memory by nothing', ('--trace_memory=soon', 'refs:0.2'), {'trace_memory': 'soon'}),
+  Case(
+    'shown by nothing',
+    ("--export='tensorbord'", "did you mean 'tensorboard'"),
+    {'export': 'tensorbord'},
+  ),
   Case('unknown ruleset', ('slef', 'external|self'), {'tuning_ruleset': 'slef'}),
   Case('unknown edition', ('0.7', '0.5|0.6|1.0'), {'edition': '0.7'}),
   Case('unknown device', ('gpu', 'auto|cpu|cuda|hpu'), {'device': 'gpu'}),

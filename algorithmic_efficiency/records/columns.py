@@ -86,6 +86,7 @@ SETTINGS = (
     'time the framework spent compiling in this trial, in whichever account it fell',
   ),
   Column('total_duration', 's', 'the sum of all accounts, lost time included'),
+  Column('recorded_at', 's since 1970', "when the row was made, by the system's clock"),
   Column('preemption_count', '', 'how often the trial was taken up again from a checkpoint'),
   Column(
     'profiled',

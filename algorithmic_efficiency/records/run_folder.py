@@ -265,6 +265,16 @@ class RunFolder:
     """The packages of Python and of the operating system."""
     return self.path / 'packages.txt'
 
+  @property
+  def exports(self) -> Path:
+    """Where other programs find the run (--export); beside folders in which AlgoPerf's tools look.
+
+    Those take every folder of a study for a workload.
+    """
+    return (
+      self.root.with_name(f'{self.root.name}_exports') if self.algoperf else (self.root / 'exports')
+    )
+
   def trial(self, index: int) -> TrialFolder:
     """The folder of a trial; `index` counts from 0."""
     name = f'{"trial" if self.algoperf else "run"}_{index + 1}'

@@ -15,7 +15,7 @@ import operator
 import os
 import re
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -88,11 +88,12 @@ def read_jsonl(path: Path) -> list[dict[str, object]]:
         raise _broken_row(path, number, f'is not valid JSON ({error})') from error
       if not isinstance(row, dict):
         raise _broken_row(path, number, 'is JSON but not an object')
-      rows.append(_restore_floats(cast('dict[str, object]', row)))
+      rows.append(restore_floats(cast('dict[str, object]', row)))
   return rows
 
 
-def _restore_floats(row: dict[str, object]) -> dict[str, object]:
+def restore_floats(row: Mapping[str, object]) -> dict[str, object]:
+  """The row with floats for 'NaN', 'Infinity' and '-Infinity'."""
   return {
     key: _NOT_FINITE.get(value, value) if isinstance(value, str) else value
     for key, value in row.items()

@@ -13,18 +13,19 @@ class Tail:
     at_end: begins at its present end instead of its beginning.
 
   Attributes:
+    path: as given.
     unread_lines: that were no JSON objects.
   """
 
   def __init__(self, path: Path, at_end: bool = False) -> None:
-    self._path = path
+    self.path = path
     self._offset = path.stat().st_size if at_end and path.exists() else 0
     self.unread_lines = 0
 
   def new(self) -> list[dict[str, Any]]:
     """The objects of the lines that have been completed since; all again if the file shrank."""
     try:
-      with self._path.open('rb') as file:
+      with self.path.open('rb') as file:
         if file.seek(0, 2) < self._offset:
           self._offset = 0
         file.seek(self._offset)
@@ -44,3 +45,20 @@ class Tail:
       else:
         self.unread_lines += 1
     return found
+
+  def rest(self) -> tuple[dict[str, Any] | None, bool]:
+    """The object of a last line that nobody will complete any more, and whether one was torn."""
+    try:
+      with self.path.open('rb') as file:
+        file.seek(self._offset)
+        line = file.read()
+    except FileNotFoundError:
+      return None, False
+    if not line.strip() or line.endswith(b'\n'):
+      return None, False
+    self._offset += len(line)
+    try:
+      value = json.loads(line)
+    except ValueError:
+      return None, True
+    return (cast(dict[str, Any], value), False) if isinstance(value, dict) else (None, True)

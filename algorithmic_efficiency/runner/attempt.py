@@ -290,6 +290,7 @@ class Attempt:
     return {
       **self._static,
       **times,
+      'recorded_at': time.time(),
       'accumulated_compile_time': self._study.framework.compile_seconds() - self._compiled_before,
       'global_step': trial.global_step,
       'epoch': trial.global_step / self._static['steps_per_epoch'],

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from algorithmic_efficiency.errors import UsageError
+from algorithmic_efficiency.exports import sinks
 from algorithmic_efficiency.frameworks import check_device
 from algorithmic_efficiency.hparams import search_space
 from algorithmic_efficiency.memory_trace import handle
@@ -54,6 +55,8 @@ class Settings:
   device: str = 'auto'
   profile_steps: str | None = None
   trace_memory: str | None = None
+  export: str | None = None
+  use_wandb: bool = False
   command: str
 
 
@@ -76,6 +79,7 @@ class Plan:
     extra: extra metadata.
     profile: the steps to trace, if any.
     memory: how to trace the memory, if at all.
+    exports: the programs that are fed with the record while it grows.
   """
 
   settings: Settings
@@ -93,6 +97,7 @@ class Plan:
   extra: dict[str, str]
   profile: window.Window | None = None
   memory: handle.Wanted | None = None
+  exports: tuple[str, ...] = ()
 
   @property
   def self_tuning(self) -> bool:
@@ -131,6 +136,7 @@ def check(settings: Settings) -> Plan:
   check_device(framework, settings.device)
   profile = window.parse(settings.profile_steps, settings.max_global_steps)
   memory = handle.parse(settings.trace_memory)
+  exports = _exports(settings)
   extra = metadata.parse_extra(settings.record_extra_metadata)
   submission, space = _check_algorithm(settings, framework)
   num_trials = settings.num_tuning_trials
@@ -154,6 +160,7 @@ def check(settings: Settings) -> Plan:
     extra=extra,
     profile=profile,
     memory=memory,
+    exports=exports,
   )
 
 
@@ -244,6 +251,13 @@ def _space(settings: Settings) -> search_space.SearchSpace | None:
       'a submission that tunes itself is run with --tuning_ruleset=self.'
     )
   return search_space.load(path)
+
+
+def _exports(settings: Settings) -> tuple[str, ...]:
+  asked = [] if settings.export is None else [settings.export]
+  if settings.use_wandb:
+    asked.append('wandb')
+  return sinks.parse(','.join(asked), '--export') if asked else ()
 
 
 def _trials(settings: Settings, num_trials: int) -> range:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from algorithmic_efficiency import frameworks
 from algorithmic_efficiency.errors import MeasurementError, ToldByTheFirst, UsageError
+from algorithmic_efficiency.exports.beside import exported
 from algorithmic_efficiency.frameworks import environment
 from algorithmic_efficiency.hparams import sampling
 from algorithmic_efficiency.hparams.seeds import derive
@@ -84,29 +85,13 @@ class Study:
 
     Raises Interrupted when asked to stop, MeasurementError when a record cannot be made.
     """
-    outcomes: list[Outcome] = []
     with _disk_faults_told(), self.interrupts.caught(), self._all_locked() as locks:
       self._measure_idle()
       finish_packages = self._open_record()
-      for index, point in zip(self.plan.trials, self.points, strict=True):
-        folder = self.plan.folder.trial(index)
-        before = self._of_the_first(folder.read_state)
-        if before is not None and before['status'] in FINISHED:
-          _log.info('trial %d is %s already; skipped.', index + 1, before['status'])
-          outcomes.append(before)
-          continue
-        lock = locks[folder.lock] if self.is_first else None
-        attempt = self._attempt(index, point, folder, lock, before, finish_packages)
-        outcomes.append(attempt.run())
-        finish_packages = None  # waited for before the first trial's clock
-        # Compiled code goes too, so that every trial pays for its own compilation.
-        self.framework.free_memory()
-      if finish_packages is not None:  # every trial was there already
-        finish_packages()
-      if self.algoperf_log is not None:
-        self.algoperf_log.final(_score(outcomes))
-        self.algoperf_log.close()
-    return outcomes
+      plan = self.plan
+      sinks = plan.exports if self.is_first else ()
+      with exported(plan.folder, plan.trials, sinks, self.telemetry.leave_out):
+        return self._run_trials(locks, finish_packages)
 
   def describe(self) -> dict[str, Any]:
     """metadata.json's content."""
@@ -136,6 +121,28 @@ class Study:
       **plan.extra,
     }
     return {key: value for key, value in content.items() if value is not None}
+
+  def _run_trials(self, locks: dict[Path, TrialLock], finish_packages: Any) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    for index, point in zip(self.plan.trials, self.points, strict=True):
+      folder = self.plan.folder.trial(index)
+      before = self._of_the_first(folder.read_state)
+      if before is not None and before['status'] in FINISHED:
+        _log.info('trial %d is %s already; skipped.', index + 1, before['status'])
+        outcomes.append(before)
+        continue
+      lock = locks[folder.lock] if self.is_first else None
+      attempt = self._attempt(index, point, folder, lock, before, finish_packages)
+      outcomes.append(attempt.run())
+      finish_packages = None  # waited for before the first trial's clock
+      # Compiled code goes too, so that every trial pays for its own compilation.
+      self.framework.free_memory()
+    if finish_packages is not None:  # every trial was there already
+      finish_packages()
+    if self.algoperf_log is not None:
+      self.algoperf_log.final(_score(outcomes))
+      self.algoperf_log.close()
+    return outcomes
 
   def _attempt(
     self, index: int, point: Any, folder: TrialFolder, lock: Any, before: Any, finish_packages: Any

@@ -44,6 +44,10 @@ class ProcessTree:
     self._usage: Callable[[int], Usage | None] = _usage_by_proc if linux else _usage_by_psutil
     self._children: Callable[[int], list[int]] = _children_by_proc if linux else _children_by_psutil
 
+  def leave_out(self, pid: int) -> None:
+    """Counts a process and its children no longer."""
+    self._without |= {pid}
+
   def probe(self) -> tuple[bool, str]:
     """Whether it can be read here."""
     return bool(self.read()), 'its processes cannot be read'

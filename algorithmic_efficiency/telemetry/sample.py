@@ -48,14 +48,14 @@ class Source(Protocol):
 
 
 def sources(
-  pid: int | None = None, only: Sequence[str] | None = None, sampler: int | None = None
+  pid: int | None = None, only: Sequence[str] | None = None, without: Sequence[int] = ()
 ) -> list[Source]:
   """Every source there may be, the accelerators' first.
 
   Args:
     pid: of the job's first process; this one by default.
     only: names of the devices to read; all by default.
-    sampler: pid of a process below it that is not the job's.
+    without: pids of processes below it that are not the job's.
   """
   gpus = Nvidia(only)
   return [
@@ -66,7 +66,7 @@ def sources(
     Rapl(),
     *Host.parts(),
     Cgroup(pid),
-    ProcessTree(pid, () if sampler is None else (sampler,)),
+    ProcessTree(pid, tuple(without)),
   ]
 
 
@@ -90,6 +90,7 @@ class Telemetry:
     absent: name of a source that is not there, to the reason.
     costs: name of a source, to (readings, seconds they took).
     dropped: names of sources that were too slow.
+    left_out: pids of processes that are not the job's, though it started them.
   """
 
   def __init__(
@@ -102,6 +103,7 @@ class Telemetry:
     self.absent: dict[str, str] = {}
     self.costs: dict[str, tuple[int, float]] = {}
     self.dropped: list[str] = []
+    self.left_out: list[int] = []
     for source in given if given is not None else sources():
       available, reason = source.probe()
       if available:
@@ -128,6 +130,13 @@ class Telemetry:
         found = self._read(source)
         columns.update({n: v for n, v in found.items() if not n.endswith(_DERIVED)})
     return columns
+
+  def leave_out(self, pid: int) -> None:
+    """Counts a process and its children no longer as the job's."""
+    self.left_out.append(pid)
+    for source in self._sources:
+      if isinstance(source, ProcessTree):
+        source.leave_out(pid)
 
   def devices(self) -> list[Device]:
     """Everything that tells its power or energy."""

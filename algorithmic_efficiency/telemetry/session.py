@@ -128,6 +128,7 @@ class Session(NoSession):
     arguments = [
       f'--file={self._path}', f'--hz={self._hz}', f'--pid={os.getpid()}',
       f'--parent={os.getpid()}', f'--devices={",".join(self._meter.devices)}',
+      f'--without={",".join(map(str, self._telemetry.left_out))}',
     ]  # fmt: skip
     return subprocess.Popen(
       [sys.executable, '-m', 'algorithmic_efficiency.telemetry.sidecar', *arguments],

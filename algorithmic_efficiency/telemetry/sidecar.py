@@ -113,7 +113,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   only = given.devices.split(',') if given.devices is not None else None
   parent = given.parent or os.getppid()
   pid = given.pid or parent
-  telemetry = Telemetry(sources(pid, only, sampler=os.getpid()))
+  telemetry = Telemetry(
+    sources(pid, only, without=[os.getpid(), *map(int, filter(None, given.without.split(',')))])
+  )
   try:
     file = AppendedFile(given.file)
   except MeasurementError as error:
@@ -180,6 +182,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser.add_argument('--pid', type=int, help='first process of the job (the parent)')
   parser.add_argument('--parent', type=int, help='ends with this process (the one that started it)')
   parser.add_argument('--devices', help='the devices to read, gpu.0,gpu.1 (all)')
+  parser.add_argument('--without', default='', help="pids of processes that are not the job's")
   return parser.parse_args(argv)
 
 
