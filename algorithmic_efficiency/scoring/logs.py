@@ -36,7 +36,8 @@ _TIME = re.compile(r'-\d{4}(-\d\d){5}$')
 _TIMES = ('score', 'accumulated_submission_time')
 _ENERGY = 'energy.submission_joules'
 _MANY = 800  # trials that are worth the start of further processes
-_OTHERS = ('global_step', 'total_duration', _ENERGY)
+_STEP = 'global_step'
+_TOTAL = 'total_duration'
 
 
 @dataclass(frozen=True)
@@ -252,7 +253,8 @@ def _read_trial(job: _Job) -> tuple[Trial | None, _Notes]:
   if path is None:
     return None, [('trials without a table of evaluations are left out', place)]
   metric = f'validation/{goal.metric}'
-  table = rows.read(path, (metric, goal.metric, *_TIMES, *_OTHERS))
+  values, times = (metric, goal.metric), _TIMES
+  table = rows.read(path, (values, times, (_STEP,), (_ENERGY,)), last=_TOTAL)
   for count, kind in (
     (int(table.torn), 'tables whose last line is torn lack that line'),
     (table.odd_lines, 'lines with too many or too few cells are left out'),
@@ -262,29 +264,21 @@ def _read_trial(job: _Job) -> tuple[Trial | None, _Notes]:
   if not len(table):
     return None, [*notes, ('trials without an evaluation are left out', place)]
   empty = np.full(len(table), np.nan)
-  times = [table.columns[name] for name in _TIMES if name in table.columns]
-  values = [table.columns[name] for name in (metric, goal.metric) if name in table.columns]
-  if not times:
-    notes.append(('tables without submission time reach no target', place))
-  if not values:
-    notes.append(("tables without their workload's metric reach no target", place))
-  submission_sec = _first(times, empty)
-  total_sec = float(np.nanmax(table.columns.get('total_duration', empty), initial=0.0))
+
+  def column(names: tuple[str, ...], fault: str) -> Column:
+    found = next((table.columns[name] for name in names if name in table.columns), None)
+    if found is None and fault:
+      notes.append((fault, place))
+    return empty if found is None else found
+
+  submission_sec = column(times, 'tables without submission time reach no target')
+  total_sec = np.nanmax([table.last, *submission_sec[-1:]], initial=0.0)
   return Trial(
     found.submission, found.study, found.workload, found.framework, found.number, found.folder,
-    _json(files.hparams), _devices(found.folder),
-    table.columns.get('global_step', empty), submission_sec, _first(values, empty),
-    table.columns.get(_ENERGY),
-    total_sec or float(np.nanmax(submission_sec, initial=0.0)),
+    _json(files.hparams), _devices(found.folder), column((_STEP,), ''), submission_sec,
+    column(values, "tables without their workload's metric reach no target"),
+    table.columns.get(_ENERGY), float(total_sec),
   ), notes  # fmt: skip
-
-
-def _first(columns: list[Column], empty: Column) -> Column:
-  """The first column's values, and the next one's where it has none."""
-  result = empty
-  for column in reversed(columns):
-    result = np.where(np.isnan(column), result, column)
-  return result
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -28,6 +28,7 @@ class Table:
     torn: whether the last line was cut off by a kill; it is left out.
     odd_lines: lines with more or fewer cells than the header; they are left out.
     odd_cells: cells that are no numbers; they are NaN.
+    last: of the column that only its last value is wanted of; NaN where there is none.
   """
 
   def __init__(self) -> None:
@@ -35,17 +36,19 @@ class Table:
     self.torn = False
     self.odd_lines = 0
     self.odd_cells = 0
+    self.last = np.nan
 
   def __len__(self) -> int:
     return len(next(iter(self.columns.values()), ()))
 
   def take(self, names: list[str], rows: Iterable[_Cells]) -> None:
     """Sets the columns from the cells of each row, in the order of the names."""
-    values = [[self._number(cell) for cell in cells] for cells in rows]
+    values = [[self.number(cell) for cell in cells] for cells in rows]
     array = np.array(values, dtype=np.float64).reshape(len(values), len(names))
     self.columns = dict(zip(names, array.T.copy(), strict=True))
 
-  def _number(self, cell: Any) -> float:
+  def number(self, cell: Any) -> float:
+    """The cell's value; NaN where it is empty or, which is counted, no number."""
     try:
       return float(cell)
     except (TypeError, ValueError):
@@ -54,28 +57,47 @@ class Table:
       return np.nan
 
 
-def read(path: Path, wanted: Collection[str]) -> Table:
-  """The wanted columns of a .csv or .jsonl file. Raises OSError."""
+def read(path: Path, wanted: Sequence[Sequence[str]], last: str) -> Table:
+  """Columns of a .csv or .jsonl file. Raises OSError.
+
+  Args:
+    wanted: of each group of names the first that the table has is read.
+    last: the column of which only the last value is wanted.
+  """
   data = path.read_bytes()
-  if path.suffix == '.jsonl':
-    return _read_jsonl(data, wanted)
-  return _read_csv(data, wanted)
-
-
-def _read_csv(data: bytes, wanted: Collection[str]) -> Table:
   table = Table()
+  if path.suffix == '.jsonl':
+    _read_jsonl(data, wanted, last, table)
+  else:
+    _read_csv(data, wanted, last, table)
+  if last in table.columns:
+    values = table.columns.pop(last)
+    table.last = float(values[-1]) if len(values) else np.nan
+  return table
+
+
+def _first(groups: Sequence[Sequence[str]], known: Collection[str]) -> list[str]:
+  found = (next((name for name in names if name in known), None) for names in groups)
+  return [name for name in found if name is not None]
+
+
+def _read_csv(data: bytes, wanted: Sequence[Sequence[str]], last: str, table: Table) -> None:
   data = data.replace(b'\r\n', b'\n')
   end = data.find(b'\n')
   first = data if end < 0 else data[:end]
   header = next(csv.reader([first.decode('utf-8', 'replace')]), [])
-  places = {name: header.index(name) for name in wanted if name in header}
+  places = {name: header.index(name) for name in _first(wanted, header)}
   if end < 0:
     table.torn = bool(data)
   elif (array := _read_orderly(data, end + 1, len(header), list(places.values()))) is not None:
     table.columns = dict(zip(places, array, strict=True))
+    if last in header:
+      cells = data[data.rfind(b'\n', 0, -1) + 1 :].split(b',')
+      table.last = table.number(cells[header.index(last)])
   else:
+    if last in header:
+      places[last] = header.index(last)
     _read_disorderly(data[end + 1 :], len(header), places, table)
-  return table
 
 
 def _read_orderly(data: bytes, begin: int, width: int, places: list[int]) -> Column | None:
@@ -128,8 +150,7 @@ def _cut_quoted(
     yield [cells[place] for place in places]
 
 
-def _read_jsonl(data: bytes, wanted: Collection[str]) -> Table:
-  table = Table()
+def _read_jsonl(data: bytes, wanted: Sequence[Sequence[str]], last: str, table: Table) -> None:
   found: list[Mapping[str, Any]] = []
   lines = data.split(b'\n')
   table.torn = bool(lines.pop().strip())
@@ -142,6 +163,5 @@ def _read_jsonl(data: bytes, wanted: Collection[str]) -> Table:
       found.append(row)
     else:
       table.odd_lines += 1
-  names = [name for name in wanted if any(name in row for row in found)]
+  names = _first([*wanted, [last]], {name for row in found for name in row})
   table.take(names, ([row.get(name) for name in names] for row in found))
-  return table
