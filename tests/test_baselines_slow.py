@@ -5,13 +5,22 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import jax
 import pytest
+import torch
 from conftest import ROOT
 from run_standins import settings_of, stopped_and_gone_on_with
 
+from algorithmic_efficiency import frameworks
 from algorithmic_efficiency.runner import settings
+from algorithmic_efficiency.runner.seeds import TrialSeeds
 from algorithmic_efficiency.runner.study import Study
+from algorithmic_efficiency.spec import ForwardPassMode
+from algorithmic_efficiency.submissions import loader
+from algorithmic_efficiency.workloads import registry
+from algorithmic_efficiency.workloads.workload import Workload
 
 NAMES = sorted(path.parent.name for path in (ROOT / 'baselines').glob('*/defaults.py'))
 SAME = ('train/', 'validation/', 'test/', 'global_step')
@@ -100,3 +109,40 @@ def test_two_devices_learn_what_one_learns(name, framework, command):
     assert last['global_step'] == '6', metadata
   # torch's Muon rounds to 8 bits, which may fall either way.
   assert losses[0] == pytest.approx(losses[1], rel=1e-2 if name == 'muon' else 1e-4)
+
+
+def losses(name, framework, weights, steps=40):
+  """(training loss by step, the weights at the start); these by layer, or None to draw them."""
+  loaded = frameworks.load(framework)
+  workload = Workload(registry.find('digits'), loaded)
+  seeds, submission = TrialSeeds(5, loaded.keys), loader.load(of(name, framework))
+  params, model_state = workload.init_model_fn(seeds.model)
+  if weights is None:
+    weights = [jax.device_get(params[layer]) for layer in ('Dense_0', 'Dense_1')]
+  else:
+    for layer, one in zip((params.hidden, params.output), weights, strict=True):
+      layer.weight.data[:] = torch.tensor(one['kernel'].T)
+      layer.bias.data[:] = torch.tensor(one['bias'])
+  run = SimpleNamespace(params=params, model_state=model_state, param_types=None, eval_results=[])
+  submission.start(workload, run, None, seeds.optimizer)
+  queue, found = workload.training_queue(seeds.data, submission.get_batch_size('digits')), []
+  for run.global_step in range(steps):
+    batch, (_, rng, _) = next(queue), seeds.of_step(run.global_step)
+    logits, _ = workload.model_fn(
+      run.params, batch, run.model_state, ForwardPassMode.EVAL, None, False
+    )
+    loss = workload.loss_fn(batch['targets'], logits)
+    found.append(float(loss['summed']) / float(loss['n_valid_examples']))
+    submission.update(workload, run, None, batch, rng)
+  return found, weights
+
+
+@each_baseline
+def test_from_the_same_weights_both_frameworks_have_the_same_losses(name, monkeypatch):
+  monkeypatch.syspath_prepend(ROOT)
+  in_jax, weights = losses(name, 'jax', None)
+  in_pytorch, _ = losses(name, 'pytorch', weights)
+  assert in_jax[-1] < 0.5 * in_jax[0]
+  worst = max(abs(a - b) for a, b in zip(in_jax, in_pytorch, strict=True))
+  print(f'{name}: losses from {in_jax[0]:.3f} to {in_jax[-1]:.3f} differ by {worst:.1e} at most')
+  assert worst < (5e-3 if name == 'muon' else 1e-4)

@@ -239,7 +239,20 @@ def assert_same(found, expected):
     np.testing.assert_allclose(one, other, rtol=1e-5, atol=2e-6)
 
 
+# Compiling is what takes time, in JAX alone; what the library does with no more of ours is slow.
+SLOW = ('adamw', 'nadamw', 'sgd_nesterov')
 each_framework = pytest.mark.parametrize('framework', ['jax', 'pytorch'])
+each_framework_in_time = pytest.mark.parametrize(
+  'framework', [pytest.param('jax', marks=pytest.mark.slow), 'pytorch']
+)
+each_rule = pytest.mark.parametrize(
+  ('name', 'framework'),
+  [
+    pytest.param(name, framework, marks=[pytest.mark.slow] * (framework == 'jax' and name in SLOW))
+    for name in RULES
+    for framework in ('jax', 'pytorch')
+  ],
+)
 
 
 def test_every_baseline_is_here():
@@ -250,8 +263,7 @@ def test_every_baseline_is_here():
   }
 
 
-@each_framework
-@pytest.mark.parametrize('name', RULES)
+@each_rule
 def test_a_baseline_makes_the_steps_of_its_algorithm(name, framework, monkeypatch):
   # The one thing that torch does otherwise; the next test is about it.
   monkeypatch.setattr(torch.Tensor, 'bfloat16', torch.Tensor.float)
@@ -284,7 +296,7 @@ def test_schedule_free_trains_one_point_and_is_evaluated_at_another(framework):
   assert np.abs(expected[0][0] - expected[1][0]).max() > 1e-3
 
 
-@each_framework
+@each_framework_in_time
 def test_evaluations_do_not_change_what_schedule_free_trains(framework):
   point = point_of('schedule_free_adamw')
   undisturbed = train('schedule_free_adamw', framework, point)
@@ -294,7 +306,8 @@ def test_evaluations_do_not_change_what_schedule_free_trains(framework):
       np.testing.assert_array_equal(mine, theirs)
 
 
-@pytest.mark.parametrize('shape', [(4,), (3, 3, 2, 4)])
+@pytest.mark.slow
+@pytest.mark.parametrize('shape', [(4,), (3, 4), (3, 3, 2, 4)])
 def test_shampoo_preconditions_any_number_of_dimensions(shape):
   """Against the optimizer of the package that the PyTorch baseline takes."""
   from pytorch_optimizer import Shampoo
