@@ -262,22 +262,23 @@ def _read_trial(job: _Job) -> tuple[Trial | None, _Notes]:
   ):
     notes += [(kind, place)] * count
   if not len(table):
-    return None, [*notes, ('trials without an evaluation are left out', place)]
+    notes.append(('trials without an evaluation reach no target', place))
+    table.columns.clear()
   empty = np.full(len(table), np.nan)
 
   def column(names: tuple[str, ...], fault: str) -> Column:
     found = next((table.columns[name] for name in names if name in table.columns), None)
-    if found is None and fault:
+    if found is None and fault and len(table):
       notes.append((fault, place))
     return empty if found is None else found
 
   submission_sec = column(times, 'tables without submission time reach no target')
-  total_sec = np.nanmax([table.last, *submission_sec[-1:]], initial=0.0)
+  total_sec = max((float(t) for t in (table.last, *submission_sec[-1:]) if t == t), default=0.0)
   return Trial(
     found.submission, found.study, found.workload, found.framework, found.number, found.folder,
     _json(files.hparams), _devices(found.folder), column((_STEP,), ''), submission_sec,
     column(values, "tables without their workload's metric reach no target"),
-    table.columns.get(_ENERGY), float(total_sec),
+    table.columns.get(_ENERGY), total_sec,
   ), notes  # fmt: skip
 
 
