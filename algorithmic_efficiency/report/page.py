@@ -33,7 +33,7 @@ from algorithmic_efficiency.report.tables import Table
 _MOST_EFFECT_CHARTS = 48
 _MOST_EFFECT_ROWS = 80
 _EFFECTS_OPEN = 9  # charts that are shown at once; more are folded away by submission
-_MOST_KEYS = 24
+_MOST_KEYS = 60
 
 
 @dataclass
@@ -110,7 +110,9 @@ def _profiles(material: Material, page: Page) -> Section:
     'submission’s time. Further up and to the left is better; the score is the area below. '
   )
   if figure.bands:
-    text += 'Bands: pointwise 95 % intervals.'
+    text += 'Bands: pointwise 95 % intervals'
+    many = len(figure.lines) > results.MOST_BANDS
+    text += f' of the first {results.MOST_BANDS}.' if many else '.'
   body = [element('p', text), _wide(figure, 380, caption=False)]
   return Section('profiles', 'Performance profiles', body)
 
@@ -140,11 +142,13 @@ def _curves(material: Material, page: Page) -> Section:
 
 def _wide(figure: Figure, height: int, caption: bool = True) -> ET.Element:
   """A chart as wide as the page, and another for a phone, of which one is shown."""
+  needed = svg.height_for(sum(bool(line.label) for line in figure.lines))
+  name = figure.name
   return element(
     'figure',
     _caption(figure) if caption else None,
-    element('div', svg.draw(figure, 1120, height, f'wide-{figure.name}'), class_='wide'),
-    element('div', svg.draw(figure, 352, 290, f'narrow-{figure.name}'), class_='narrow'),
+    element('div', svg.draw(figure, 1120, max(height, needed), f'wide-{name}'), class_='wide'),
+    element('div', svg.draw(figure, 352, max(290, needed), f'narrow-{name}'), class_='narrow'),
   )
 
 

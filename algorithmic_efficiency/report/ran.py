@@ -28,6 +28,7 @@ ACCOUNTS = {  # by name of the account: (heading, what it is, class of its colou
 }
 _MOST_FAILURES = 60
 _MOST_TRIALS = 100
+_MOST_STUDIES = 20  # that are shown one by one
 
 
 def _order(found: Sequence[Trial]) -> list[str]:
@@ -164,7 +165,7 @@ def _failure_table(failed: Sequence[Trial]) -> Table:
     status = trial.status or 'unreadable'
     reason = trial.problem or trial.reason
     table.rows.append([Cell(trial.path, class_='name-cell'), Cell(status, class_='bad'),
-                       Cell(reason)])  # fmt: skip
+                       Cell(reason, class_='long')])  # fmt: skip
   return table
 
 
@@ -219,17 +220,28 @@ def reproduce(studies: Sequence[Study]) -> tuple[list[Any], Table | None]:
     return [element('p', text, class_='quiet')], None
   table = Table('runs', 'How each study was run.',
                 [Column('study', 'Study'), *(Column(key, key) for key in _COLUMNS)])  # fmt: skip
-  elements = list[Any]()
+  groups: dict[str, list[ET.Element]] = {}
   for study in known:
     command = command_of(study.metadata)
     values = [study.metadata.get(key) for key in _COLUMNS]
     table.rows.append([Cell(study.path), *(Cell(v) for v in [command, *values[1:]])])
-    elements.append(_study(study, command))
+    groups.setdefault(Path(study.path).parts[0], []).append(_study(study, command))
+  elements = _grouped(groups, len(known))
   missing = len(studies) - len(known)
   if missing:
     text = f'{scales.count(missing, "folder has", "folders have")} no metadata.'
     elements.append(element('p', text, class_='quiet'))
   return elements, table
+
+
+def _grouped(groups: dict[str, list[ET.Element]], number: int) -> list[Any]:
+  """One below the other where they are few; else folded by submission."""
+  if number <= _MOST_STUDIES:
+    return [one for group in groups.values() for one in group]
+  return [
+    element('details', element('summary', f'{name} ({len(group):,})'), *group)
+    for name, group in groups.items()
+  ]
 
 
 def _study(study: Study, command: str) -> ET.Element:

@@ -29,6 +29,7 @@ from algorithmic_efficiency.report.markup import element
 from algorithmic_efficiency.report.tables import Cell, Column, Table
 
 _EARLY_SHARE = 0.1  # of what is shown: what a metric did before it does not set the axis
+MOST_BANDS = 6  # more of them on top of each other are mud
 _ROOM = 1.3  # after the last trial that counts has met its target
 
 
@@ -151,7 +152,7 @@ def profiles(contents: Contents) -> Figure | None:
       first, last = (scales.percent(float(rho)) for rho in curve.rho[[0, -1]])
       tip = f'{name}: fastest on {first} of the workloads, in reach of the fastest on {last}'
       lines.append(Line(taus, curve.rho, series, label=name, tip=tip, stairs=True))
-      if curve.low is not None and curve.high is not None:
+      if series < MOST_BANDS and curve.low is not None and curve.high is not None:
         bands.append(Band(taus, curve.low, curve.high, series))
   shares = '; '.join(f'{ln.label} {scales.percent(float(ln.y[-1]))}' for ln in lines)
   return Figure(

@@ -62,6 +62,11 @@ def draw(figure: Figure, width: int = 352, height: int = 232, key: str = '') -> 
   return root
 
 
+def height_for(labels: int) -> int:
+  """The least height of a chart in which so many labels do not touch."""
+  return int(_TOP + _BOTTOM + _LINE_HEIGHT * labels)
+
+
 def _frame(figure: Figure, width: int, height: int) -> _Frame:
   texts = [scales.tick_text(t, figure.y) for t in scales.ticks(figure.y)]
   left = max([len(t) for t in texts] or [0]) * _CHARACTER + 12
