@@ -170,6 +170,7 @@ def _figure(effect: Effect, goal: Goal, series: int) -> Figure:
     f'{effect.measure} over {effect.name}, {effect.submission} on {effect.workload}: '
     f'{len(effect.runs)} trials, rank correlation {told}.',
     x_axis, axis, points=tuple(groups), rules=rules, note=note,
+    about=f'{effect.submission} on {effect.workload}',
   )  # fmt: skip
 
 

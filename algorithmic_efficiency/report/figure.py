@@ -100,7 +100,9 @@ class Figure:
     name: of its picture's file, without the ending.
     title: above it.
     alt: what it shows, for who cannot see it.
-    note: a line below it.
+    note: small, beside the title.
+    about: what it belongs to, where the page says so around it and a picture has to.
+    names: of the submissions in it, by their series, where no curve bears its own.
   """
 
   name: str
@@ -114,6 +116,8 @@ class Figure:
   rules: tuple[Rule, ...] = ()
   shades: tuple[Shade, ...] = ()
   note: str = ''
+  about: str = ''
+  names: tuple[tuple[int, str], ...] = ()
 
 
 def file_name(*parts: str) -> str:

@@ -134,7 +134,7 @@ def _figure(
   return Figure(
     file_name('hardware', name, quantity.name), quantity.title,
     f'{quantity.title} during {name}. {means}.', x, Axis(quantity.label, 0.0, top), tuple(lines),
-    shades=shades,
+    shades=shades, about=name,
   )  # fmt: skip
 
 

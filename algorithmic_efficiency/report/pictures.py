@@ -88,9 +88,12 @@ def _draw(figure: Figure, path: Path, plt: Any) -> None:
                   ha='right', va='bottom')  # fmt: skip
   _set(axes.xaxis, axes.set_xscale, axes.set_xlim, figure.x)
   _set(axes.yaxis, axes.set_yscale, axes.set_ylim, figure.y)
-  title = f'{figure.title}  ({figure.note})' if figure.note else figure.title
+  title = f'{figure.title}, {figure.about}' if figure.about else figure.title
+  title = f'{title}  ({figure.note})' if figure.note else title
   axes.set_title(_plain(title))
-  if figure.shades or any(line.label for line in figure.lines):
+  for series, name in figure.names:
+    axes.plot([], [], color=palette.colour(series), ls=_dash(series), label=_plain(name))
+  if figure.names or figure.shades or any(line.label for line in figure.lines):
     axes.legend(fontsize=8, frameon=False, loc='upper left', bbox_to_anchor=(1.0, 1.0))
   sheet.savefig(path, bbox_inches='tight')
   plt.close(sheet)
@@ -101,10 +104,13 @@ def _plain(text: str) -> str:
   return text.replace('$', r'\$')
 
 
+def _dash(series: int | None) -> Any:
+  return _DASHES[(series or 0) // len(palette.LIGHT) % len(_DASHES)]
+
+
 def _curve(axes: Any, line: Line) -> None:
-  dash = _DASHES[(line.series or 0) // len(palette.LIGHT) % len(_DASHES)]
   axes.plot(
-    line.x, line.y, color=palette.colour(line.series), ls=dash, lw=0.7 if line.faint else 1.5,
+    line.x, line.y, color=palette.colour(line.series), ls=_dash(line.series), lw=0.7 if line.faint else 1.5,
     alpha=0.4 if line.faint else 1.0, drawstyle='steps-post' if line.stairs else 'default',
     label=_plain(line.label) or None,
   )  # fmt: skip

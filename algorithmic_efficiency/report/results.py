@@ -258,6 +258,8 @@ def _learning_curve(workload: str, goal: Goal, runs: list[Run], contents: Conten
     Axis(f'submission time [{unit}]', 0.0, shown / size), _metric_axis(goal, runs, shown),
     tuple(lines), (), tuple(points),
     () if goal.value is None else (Rule(goal.value, f'target {scales.number(goal.value, 5)}'),),
+    names=tuple((i, name) for i, name in enumerate(contents.submissions)
+                if any(run.submission == name for run in runs)),
     note=scales.count(len(runs), 'trial')
     + (f'; the longest goes on to {scales.duration(longest)}' if longest > shown else ''),
   )  # fmt: skip

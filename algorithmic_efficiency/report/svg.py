@@ -21,6 +21,7 @@ _LINE_HEIGHT = 13.0
 _LONGEST_LABEL = 22
 _TOP, _BOTTOM, _RIGHT = 22.0, 36.0, 12.0
 _SHADE_LEVELS = 4
+_FURTHEST = 1e6  # pixels
 
 
 @dataclass(frozen=True)
@@ -160,13 +161,16 @@ def path_of(x: Numbers, y: Numbers) -> str:
   return ''.join(text)
 
 
-def _in_sight(frame: _Frame, y: Numbers) -> Numbers:
-  """Far outside the frame a curve only has to be outside: this keeps coordinates short."""
-  return np.clip(y, frame.top - 50, frame.bottom + 50)
+def _drawable(y: Numbers) -> Numbers:
+  """Coordinates that a browser can draw: a loss that diverged may lie beyond any of them.
+
+  Not near the frame: a line would enter it at another place then.
+  """
+  return np.clip(y, -_FURTHEST, _FURTHEST)
 
 
 def _line(frame: _Frame, line: Line) -> ET.Element:
-  x, y = frame.x(line.x), _in_sight(frame, frame.y(line.y))
+  x, y = frame.x(line.x), _drawable(frame.y(line.y))
   if line.stairs:
     x, y = _stairs(x, y)
   kind = 'line faint' if line.faint else 'line'

@@ -26,7 +26,7 @@ from report_logs import (
 )
 
 from algorithmic_efficiency.report import effects, scales, svg, thinning
-from algorithmic_efficiency.report.figure import Axis, Shade
+from algorithmic_efficiency.report.figure import Axis, Figure, Line, Shade
 
 SCRIPT = Path(__file__).resolve().parents[2] / 'scripts' / 'report.py'
 TIMES = {'fast': [10.0, 12.0, 11.0], 'slow': [22.0, 20.0, None], 'never': [None, None, None]}
@@ -276,6 +276,18 @@ def test_shades_cover_what_their_stretches_do():
     inside |= (fine >= a) & (fine < b)
   expected = inside.reshape(50, -1).mean(axis=1)
   assert svg.coverage(shade, 0.0, 100.0, 50) == pytest.approx(expected, abs=2e-3)
+
+
+def test_a_line_from_far_outside_enters_the_frame_where_it_should():
+  line = Line(np.array([0.0, 1.0]), np.array([0.0, 100.0]))
+  figure = Figure('one', 'one', 'one', Axis('x', 0.0, 1.0), Axis('y', 99.0, 100.0), (line,))
+  drawn = svg.draw(figure)
+  (path,) = drawn.iter('path')
+  begin_x, begin_y, move_x, move_y = map(float, re.findall(r'-?[\d.]+', path.attrib['d']))
+  ticks = {text.text: float(text.attrib['y']) - 3.7 for text in drawn.iter('text')
+           if text.attrib.get('class') == 'end' and text.text != 'x'}  # fmt: skip
+  at_bottom = begin_x + move_x * (ticks['99'] - begin_y) / move_y
+  assert at_bottom == pytest.approx(begin_x + 0.99 * move_x, abs=0.2)
 
 
 @pytest.mark.parametrize('seed', range(8))
