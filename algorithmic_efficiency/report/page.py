@@ -112,7 +112,7 @@ def _profiles(material: Material, page: Page) -> Section:
   if figure.bands:
     text += 'Bands: pointwise 95 % intervals'
     many = len(figure.lines) > results.MOST_BANDS
-    text += f' of the first {results.MOST_BANDS}.' if many else '.'
+    text += f' of the first {results.MOST_BANDS} submissions.' if many else '.'
   body = [element('p', text), _wide(figure, 380, caption=False)]
   return Section('profiles', 'Performance profiles', body)
 

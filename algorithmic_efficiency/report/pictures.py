@@ -94,7 +94,10 @@ def _draw(figure: Figure, path: Path, plt: Any) -> None:
   for series, name in figure.names:
     axes.plot([], [], color=palette.colour(series), ls=_dash(series), label=_plain(name))
   if figure.names or figure.shades or any(line.label for line in figure.lines):
-    axes.legend(fontsize=8, frameon=False, loc='upper left', bbox_to_anchor=(1.0, 1.0))
+    # Curves are drawn the last first, so that the best lie on top; here the best are named first.
+    reverse = any(line.label and line.series is not None for line in figure.lines)
+    axes.legend(fontsize=8, frameon=False, loc='upper left', bbox_to_anchor=(1.0, 1.0),
+                reverse=reverse)  # fmt: skip
   sheet.savefig(path, bbox_inches='tight')
   plt.close(sheet)
 
@@ -110,8 +113,8 @@ def _dash(series: int | None) -> Any:
 
 def _curve(axes: Any, line: Line) -> None:
   axes.plot(
-    line.x, line.y, color=palette.colour(line.series), ls=_dash(line.series), lw=0.7 if line.faint else 1.5,
-    alpha=0.4 if line.faint else 1.0, drawstyle='steps-post' if line.stairs else 'default',
+    line.x, line.y, color=palette.colour(line.series), ls=_dash(line.series),
+    lw=0.7 if line.faint else 1.5, alpha=0.4 if line.faint else 1.0, drawstyle='steps-post' if line.stairs else 'default',
     label=_plain(line.label) or None,
   )  # fmt: skip
 
