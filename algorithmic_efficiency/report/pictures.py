@@ -114,7 +114,8 @@ def _dash(series: int | None) -> Any:
 def _curve(axes: Any, line: Line) -> None:
   axes.plot(
     line.x, line.y, color=palette.colour(line.series), ls=_dash(line.series),
-    lw=0.7 if line.faint else 1.5, alpha=0.4 if line.faint else 1.0, drawstyle='steps-post' if line.stairs else 'default',
+    lw=0.7 if line.faint else 1.5, alpha=0.4 if line.faint else 1.0,
+    drawstyle='steps-post' if line.stairs else 'default',
     label=_plain(line.label) or None,
   )  # fmt: skip
 
