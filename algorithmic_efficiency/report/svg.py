@@ -127,7 +127,20 @@ def _grid(frame: _Frame, width: int, height: int) -> ET.Element:
   group.append(
     element('text', figure.x.label, x=_n(_label_end(frame, width)), y=_n(height - 4), class_='end')
   )
+  group.extend(_rule_name(frame, height))
   return group
+
+
+def _rule_name(frame: _Frame, height: int) -> list[ET.Element]:
+  """What the horizontal line is, outside the frame, where no curve can cross it out."""
+  texts = [f'- - {rule.label}' for rule in frame.figure.rules]
+  if not texts:
+    return []
+  needed = (len(frame.figure.y.label) + sum(map(len, texts)) + 2) * _CHARACTER
+  text = ', '.join(texts)
+  if needed <= frame.right:
+    return [element('text', text, x=_n(frame.right), y='11', class_='end target')]
+  return [element('text', text, x='2', y=_n(height - 4), class_='target')]
 
 
 def _label_end(frame: _Frame, width: int) -> float:
@@ -253,12 +266,6 @@ def _runs(wanted: np.ndarray) -> list[tuple[int, int]]:
 def _labels(frame: _Frame) -> ET.Element:
   """The names of curves at their right ends, moved apart, with a thread where one was moved."""
   group = element('g')
-  for rule in frame.figure.rules:
-    at = float(frame.y(rule.y))
-    above = at - 4 if at - frame.top > 16 else at + 12
-    group.append(
-      element('text', rule.label, x=_n(frame.right - 3), y=_n(above), class_='end target')
-    )
   labelled = sorted((ln for ln in frame.figure.lines if ln.label), key=lambda ln: ln.series or 0)
   ends = [(line, _end(frame, line)) for line in labelled]
   ends = [(line, end) for line, end in ends if end is not None]
