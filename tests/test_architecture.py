@@ -13,6 +13,7 @@ FLOORS = (
   ('frameworks', 'submissions', 'telemetry', 'profiling', 'memory_trace', 'exports'),
   ('workloads', 'device_logs'),
   ('runner', 'layer_power', 'launch', 'scoring'),
+  ('report',),
 )
 FRONT_DOOR = {
   '__init__',
