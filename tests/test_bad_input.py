@@ -121,6 +121,7 @@ def assert_one_line(stderr: str, *words: str) -> None:
     assert word in stderr, (word, stderr)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('case', CASES, ids=lambda case: case.name)
 def test_a_wrong_command_is_refused_in_one_line_and_nothing_is_touched(case, seen):
   done = seen[case.name].done

@@ -141,6 +141,7 @@ def test_all_metrics_joins_the_trials(studies):
   assert concatenate_csvs(studies.log_dir).read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('framework', FRAMEWORKS)
 def test_one_seed_gives_the_same_losses_to_the_last_digit(framework, studies, command):
   command.run(framework, **STUDY)

@@ -45,7 +45,11 @@ def initialised(name, framework, seed=5):
   return made(name, framework).init_model_fn(seed)
 
 
-each_workload = pytest.mark.parametrize('name', NAMES)
+# Of convolutions most of a test is compiling: a minute, which few changes are worth.
+LARGE = ('cifar', 'unet')
+each_workload = pytest.mark.parametrize(
+  'name', [pytest.param(n, marks=pytest.mark.slow) if n in LARGE else n for n in NAMES]
+)
 each_framework = pytest.mark.parametrize('framework', FRAMEWORKS)
 
 
