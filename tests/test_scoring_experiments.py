@@ -31,10 +31,10 @@ def test_baselines_on_digits(tmp_path):
   said = run(f'{folder}/measure_baselines.py', '--smoke', f'--runs={tmp_path / "runs"}',
              f'--output={tmp_path}')  # fmt: skip
   assert '4 studies of 2 trials' in said
-  scores = {row['submission']: row for row in read(tmp_path / 'scores.csv')}
+  scores = {row['submission']: row for row in read(tmp_path / 'jax' / 'scores.csv')}
   assert set(scores) == {'adamw_jax', 'sgd_nesterov_jax'}
   assert all(row['num_trials'] == '4' and row['device_hours'] for row in scores.values())
-  assert {row['hyperparameter'] for row in read(tmp_path / 'hyperparameters.csv')} >= {
+  assert {row['hyperparameter'] for row in read(tmp_path / 'jax' / 'hyperparameters.csv')} >= {
     'learning_rate', 'weight_decay',
   }  # fmt: skip
   run(f'{folder}/plot_baselines.py', f'--tables={tmp_path}')

@@ -25,7 +25,7 @@ from algorithmic_efficiency.report.figure import (
   Rule,
   file_name,
 )
-from algorithmic_efficiency.report.markup import element
+from algorithmic_efficiency.report.markup import Child, element
 from algorithmic_efficiency.report.tables import Cell, Column, Table
 
 _EARLY_SHARE = 0.1  # of what is shown: what a metric did before it does not set the axis
@@ -87,8 +87,8 @@ def leaderboard(contents: Contents) -> Table:
     Column('speedup', 'Speed-up', number=True, help=f'geometric mean over workloads {of}'.strip()),
     Column('speedup_low', ''), Column('speedup_high', ''),
     Column('num_targets', 'Targets', number=True, help='workloads whose target it reached'),
-    Column('hours', 'Hours', number=True, help='of all its trials, evaluations included'),
-    Column('device_hours', 'Device-hours', number=True, help='the same, times devices'),
+    Column('hours', 'Run time', number=True, help='of all its trials, evaluations included'),
+    Column('device_hours', 'Device time', number=True, help='the same, times devices'),
   ]  # fmt: skip
   caption = 'Small print: 95 % intervals.'
   if contents.reference and any(one.speedup for one in contents.standings):
@@ -114,9 +114,9 @@ def _standing_row(series: int, one: Standing, total: int) -> list[Cell]:
          '–' if speedup is None else [f'{speedup.value:.2f}×', _range(speedup, '.2f')]),
     Cell(speedup and speedup.low), Cell(speedup and speedup.high),
     Cell(one.num_targets, f'{one.num_targets} of {total}'),
-    Cell(one.hours, scales.number(one.hours, zeros=one.hours > 0)),
-    Cell(one.device_hours, '–' if one.device_hours is None
-         else scales.number(one.device_hours, zeros=one.device_hours > 0)),
+    Cell(one.hours, scales.duration(3600 * one.hours)),
+    Cell(one.device_hours,
+         '–' if one.device_hours is None else scales.duration(3600 * one.device_hours)),
   ]  # fmt: skip
 
 
@@ -145,6 +145,7 @@ def profiles(contents: Contents) -> Figure | None:
   if not contents.profiles or not len(contents.taus):
     return None
   taus = contents.taus
+  several = sum(goal.counts for goal in contents.goals.values()) > 1  # a band of one is a box
   lines, bands = list[Line](), list[Band]()
   for series, name in enumerate(contents.submissions):
     if name in contents.profiles:
@@ -152,7 +153,7 @@ def profiles(contents: Contents) -> Figure | None:
       first, last = (scales.percent(float(rho)) for rho in curve.rho[[0, -1]])
       tip = f'{name}: fastest on {first} of the workloads, in reach of the fastest on {last}'
       lines.append(Line(taus, curve.rho, series, label=name, tip=tip, stairs=True))
-      if series < MOST_BANDS and curve.low is not None and curve.high is not None:
+      if several and series < MOST_BANDS and curve.low is not None and curve.high is not None:
         bands.append(Band(taus, curve.low, curve.high, series))
   shares = '; '.join(f'{ln.label} {scales.percent(float(ln.y[-1]))}' for ln in lines)
   return Figure(
@@ -164,29 +165,52 @@ def profiles(contents: Contents) -> Figure | None:
 
 
 def times(contents: Contents) -> Table:
-  """Time to target of each submission on each workload."""
-  columns = [Column('workload', 'Workload'), Column('metric', 'Target')]
-  for name in contents.submissions:
-    columns.append(Column(f'{name}: seconds', name, number=True))
-    columns += [Column(f'{name}: {what}', '') for what in
+  """Time to target of each submission on each workload; the fewer of the two go across."""
+  goals, names = contents.goals, contents.submissions
+  workloads = [(w, Cell(w, _named(w, g), 'name-cell'), _target(g)) for w, g in goals.items()]
+  submissions = [
+    (name, Cell(name, [mark(series), name], 'name-cell')) for series, name in enumerate(names)
+  ]
+  found = {(name, w): contents.times.get((name, w)) for name in names for w in goals}
+  best = {
+    w: min((t.seconds for n in names if (t := found[n, w]) is not None), default=math.inf)
+    for w in goals
+  }  # fmt: skip
+
+  def cells(name: str, workload: str) -> list[Cell]:
+    least = best[workload]
+    return _time_cells(found[name, workload], least, scales.clock_unit(least))
+
+  down = len(names) > len(goals)
+  if down:
+    columns = [Column('submission', 'Submission')]
+    across = [(w, f'{w}: {target}') for w, _, target in workloads]
+    rows = [[head, *(c for w in goals for c in cells(name, w))] for name, head in submissions]
+  else:
+    columns = [Column('workload', 'Workload'), Column('metric', 'Target')]
+    across = [(name, name) for name in names]
+    rows = [
+      [head, Cell(target), *(c for name in names for c in cells(name, w))]
+      for w, head, target in workloads
+    ]
+  for key, title in across:
+    columns.append(Column(f'{key}: seconds', title, number=True))
+    columns += [Column(f'{key}: {what}', '') for what in
                 ('seconds before rules', 'smallest', 'largest', 'reached', 'studies')]  # fmt: skip
-  table = Table(
-    'times_to_target',
-    'Median over studies of the submission time to the target. Below it: the fastest and the '
-    'slowest study that reached it, and how many of all did. Bold: the fastest on the workload. '
-    'Struck through: does not count, as it took over four times as long as the fastest, or as '
-    'only one of a workload and its held-out variant was reached.',
-    columns,
-  )
-  for workload, goal in contents.goals.items():
-    found = [contents.times.get((name, workload)) for name in contents.submissions]
-    best = min((t.seconds for t in found if t is not None), default=math.inf)
-    unit = scales.clock_unit(best)
-    cells = [cell for time in found for cell in _time_cells(time, best, unit)]
-    kind = '' if goal.counts else 'held out' if goal.held_out else 'not scored'
-    name = [workload, element('span', kind, class_='sub')] if kind else workload
-    table.rows.append([Cell(workload, name, 'name-cell'), Cell(_target(goal)), *cells])
-  return table
+  return Table('times_to_target', _TIMES_CAPTION, columns, list(rows))
+
+
+_TIMES_CAPTION = (
+  'Median over studies of the submission time to the target. Below it: the fastest and the slowest '
+  'study that reached it, and how many of all did. Bold: the fastest on the workload. Struck '
+  'through: does not count, as it took over four times as long as the fastest, or as only one of a '
+  'workload and its held-out variant was reached.'
+)
+
+
+def _named(workload: str, goal: Goal) -> list[Child]:
+  kind = '' if goal.counts else 'held out' if goal.held_out else 'not scored'
+  return [workload, element('span', kind, class_='sub')] if kind else [workload]
 
 
 def _target(goal: Goal) -> str:

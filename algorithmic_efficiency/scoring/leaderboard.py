@@ -34,8 +34,8 @@ class Standing:
     score: in [0, 1], more is better.
     rank: 1 is best; equal scores share the better rank.
     share_first: of the bootstrap samples in which it has rank 1; None without samples.
-    time_ratio: geometric mean of its times over the reference's, below 1 is faster; None where a
-      budget that stands for a missing time is unknown.
+    time_ratio: geometric mean of its times, before the rules, over the reference's; below 1 is
+      faster; None where a budget that stands for a missing time is unknown.
     num_reached: base workloads that count as reached after the rules.
     num_trials: that were read, held-out workloads included.
     hours: all of these took, from start to last evaluation.
@@ -245,11 +245,13 @@ class _Scoring:
       'score': bootstrap.interval(scores),
       'rank': bootstrap.interval(self._drawn_ranks.astype(float)),
       'profile': bootstrap.interval(performance_profile.profile(ratios)),
-      'ratio': bootstrap.interval(self._time_ratios(counted)),
+      'ratio': bootstrap.interval(self._time_ratios(drawn)),
     }
 
-  def _time_ratios(self, counted: Array) -> Array:
-    return performance_profile.geometric_mean_ratio(counted, self._reference, self._never_sec)
+  def _time_ratios(self, raw: Array) -> Array:
+    """Of times before the rules: one beyond four times the best is long, not endless."""
+    base = raw[..., : len(self._base)]
+    return performance_profile.geometric_mean_ratio(base, self._reference, self._never_sec)
 
   def _interval(self, name: str, value: float, *place: int) -> Interval:
     if not self._num_samples:
@@ -290,7 +292,7 @@ class _Scoring:
   def result(self) -> Leaderboard:
     """All of it."""
     ranks = bootstrap.ranks(self._scores)
-    time_ratios = self._time_ratios(self._counted)
+    time_ratios = self._time_ratios(self._raw)
     order = sorted(range(len(self._submissions)), key=lambda i: (ranks[i], self._submissions[i]))
     steps = self._medians(lambda result: result.step)
     joules = self._medians(lambda result: result.joules)

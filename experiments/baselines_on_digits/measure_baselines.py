@@ -1,10 +1,10 @@
-"""Trains digits with every baseline, in both frameworks, and scores them all together.
+"""Trains digits with every baseline in both frameworks, and scores each framework's together.
 
   python measure_baselines.py            5 trials x 3 studies each, about ten minutes on two cores
   python measure_baselines.py --smoke    two baselines, two trials, two studies: seconds
 
-Writes runs/<baseline>_<framework>/study_<s>/ and, from it, the tables of scripts/score.py here:
-scores.csv, targets.csv, trials.csv, performance_profile.csv, hyperparameters.csv, warnings.csv.
+Writes runs/<baseline>_<framework>/study_<s>/ and, from it, the tables of scripts/score.py into
+jax/ and pytorch/. `python scripts/report.py runs -o report.html` makes a page of the runs.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def command(path: Path, framework: str, study: int, trials: int, logs: Path) -> 
     f'--submission_path={path}', f'--log_dir={logs}', f'--num_tuning_trials={trials}',
     f'--tuning_search_space={path.parents[1] / "tuning_search_space.json"}',
     f'--rng_seed={study}', f'--max_global_steps={STEPS}', '--eval_period_steps=20',
-    '--save_checkpoints=false', '--telemetry=off', '--device=cpu', '--overwrite',
+    '--save_checkpoints=false', '--telemetry=row', '--device=cpu',
   ]  # fmt: skip
 
 
@@ -61,9 +61,17 @@ def main() -> None:
   ]  # fmt: skip
   seconds = side_by_side.run_all(jobs, given.slots)
   print(f'{len(jobs)} studies of {trials} trials in {seconds:.0f} s\n')
+  for framework in FRAMEWORKS:
+    names = [f'{name}_{framework}' for name in found]
+    if any((given.runs / name).exists() for name in names):
+      score(given.runs, names, given.output / framework)
+
+
+def score(runs: Path, names: list[str], output: Path) -> None:
+  """The tables of some submissions, relative to each other."""
   subprocess.run(
-    [sys.executable, ROOT / 'scripts' / 'score.py', given.runs, '--mode=exact',
-     f'--output_dir={given.output}', '--reference=adamw_jax'],
+    [sys.executable, ROOT / 'scripts' / 'score.py', runs, '--mode=exact',
+     f'--include={",".join(names)}', f'--output_dir={output}'],
     check=True,
   )  # fmt: skip
 
