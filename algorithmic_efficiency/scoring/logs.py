@@ -144,6 +144,7 @@ def read(
     raise UsageError(f'{str(top)!r} is no folder; give the folder that holds the logs.')
   warnings = Warnings()
   found = [f for f in _find(top, warnings) if wanted(f.submission)]
+  found = _numbered(found, warnings)
   if not found:
     raise UsageError(
       f'There is no trial in {str(top)!r}: no folder trial_<number> or run_<number> of a '
@@ -189,6 +190,9 @@ def _find(top: Path, warnings: Warnings) -> Iterator[_Found]:
   """The folders of trials below, sorted by name as people count."""
   seen = set[tuple[int, int]]()
 
+  def note(kind: str, folder: Path) -> None:
+    warnings.note(kind, str(folder.relative_to(top)))
+
   def walk(folder: Path) -> Iterator[_Found]:
     status = folder.stat()
     if (status.st_dev, status.st_ino) in seen:  # a link that leads back up
@@ -199,15 +203,20 @@ def _find(top: Path, warnings: Warnings) -> Iterator[_Found]:
     trials = [(name, match) for name in below if (match := _TRIAL.match(name))]
     for name, match in trials:
       if match.group() != name:
-        warnings.note('folders named like a trial, with more to the name, count as trials',
-                      str((folder / name).relative_to(top)))  # fmt: skip
+        note('folders named like a trial, with more to the name, count as trials', folder / name)
       yield _named(top, folder, int(match.group(1)), name)
-    if not trials and _STUDY.fullmatch(folder.parent.name):
-      warnings.note('folders in a study that hold no trial are left out',
-                    str(folder.relative_to(top)))  # fmt: skip
+    in_study = _STUDY.match(folder.absolute().parent.name)
+    if in_study and (trials or folder != top):  # a workload's: what is below its trials is theirs
+      if not trials:
+        note('folders in a study that hold no trial are left out', folder)
       return
+    studies = any(map(_STUDY.match, below))
     for name in below:
-      if not _TRIAL.match(name) and not name.startswith('.'):
+      if _TRIAL.match(name) or name.startswith('.'):
+        continue
+      if studies and not _STUDY.match(name):
+        note('folders beside studies are left out', folder / name)
+      else:
         yield from walk(folder / name)
 
   yield from walk(top)
@@ -218,7 +227,7 @@ def _named(top: Path, folder: Path, number: int, name: str) -> _Found:
   if framework not in FRAMEWORKS or not workload:
     workload, framework = folder.name, ''
   above = folder.absolute().parent
-  study = _STUDY.fullmatch(above.name)
+  study = _STUDY.match(above.name)
   if study:
     above = above.parent
   elif folder == top or folder.parent == top:
@@ -227,6 +236,33 @@ def _named(top: Path, folder: Path, number: int, name: str) -> _Found:
   return _Found(
     submission, int(study.group(1)) if study else 1, workload, framework, number, folder / name
   )
+
+
+def _numbered(found: list[_Found], warnings: Warnings) -> list[_Found]:
+  """Gives studies whose folders have more to their names, as study_1_rerun, numbers of their own.
+
+  AlgoPerf's scorer takes each folder for a study. Folders study_<number> keep theirs.
+  """
+  names = defaultdict[str, set[str]](set)
+  for one in found:
+    if _STUDY.match(name := one.folder.absolute().parents[1].name):
+      names[one.submission].add(name)
+  numbers = dict[tuple[str, str], int]()
+  for submission, folders in names.items():
+    taken = set[int]()
+    for name in sorted(folders, key=lambda n: (not _STUDY.fullmatch(n), _natural(n), n)):
+      number = int(str(_STUDY.findall(name)[0]))
+      if not _STUDY.fullmatch(name):
+        warnings.note('folders named like a study, with more to the name, are studies of their own',
+                      f'{submission}/{name}')  # fmt: skip
+      numbers[submission, name] = max(taken) + 1 if number in taken else number
+      taken.add(numbers[submission, name])
+  return [
+    dataclasses.replace(
+      f, study=numbers.get((f.submission, f.folder.absolute().parents[1].name), f.study)
+    )
+    for f in found
+  ]
 
 
 def _submission_in(folder: Path) -> str | None:
@@ -239,7 +275,7 @@ def _submission_in(folder: Path) -> str | None:
 
 
 def _natural(name: str) -> list[tuple[int, int | str]]:
-  return [(0, int(p)) if p.isdigit() else (1, p) for p in re.split(r'(\d+)', name)]
+  return [(0, int(p)) if p.isdecimal() else (1, p) for p in re.split(r'(\d+)', name)]
 
 
 def _read_trial(job: _Job) -> tuple[Trial | None, _Notes]:

@@ -154,6 +154,23 @@ def test_strays_are_left_out_with_a_line_each(tmp_path):
   score(root, '--tuning_ruleset=self', '--strict', expect=1)
 
 
+def test_strays_around_studies_are_neither_submissions_nor_mixed_into_studies(tmp_path):
+  root = tmp_path / 'logs'
+  for study in (0, 1):
+    algoperf(root, f'a/study_{study}/digits_jax/trial_1', [1, 2], [0.1, 0.98])
+  algoperf(root, 'a/study_0/digits_jax/digits_jax/trial_1', [0.1, 0.2], [0.1, 0.98])  # cp -r, twice
+  algoperf(root, 'a/old/study_0/digits_jax/trial_1', [0.1, 0.2], [0.1, 0.98])
+  algoperf(root, 'a/study_1_rerun/digits_jax/trial_1', [1, 6], [0.1, 0.98])
+  algoperf(root, 'a/study_3-2024-01-02-03-04-05/digits_jax/trial_1', [1, 8], [0.1, 0.98])
+  (root / 'a/1²').mkdir()
+  folder, done = score(root, '--tuning_ruleset=self', '--edition=0.5')
+  assert times(folder) == {'a': {'digits': '4.0'}}
+  rows = {row['study']: row['time_sec'] for row in read_csv(folder / 'trials.csv')}
+  assert rows == {'0': '2.0', '1': '2.0', '2': '6.0', '3': '8.0'}
+  assert 'folders beside studies are left out: 2 (a/1², a/old)' in done.stderr
+  assert 'with more to the name, are studies of their own: 2 (a/study_1_rerun,' in done.stderr
+
+
 def test_a_time_in_a_submissions_folder_is_no_part_of_its_name(tmp_path):
   root = tmp_path / 'logs'
   algoperf(root, 'a/study_1/digits_jax/trial_1', [1, 2], [0.1, 0.98])
