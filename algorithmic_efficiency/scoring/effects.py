@@ -90,4 +90,9 @@ def _mean_ranks(values: Sequence[float]) -> np.ndarray:
 
 def _number(trial: Trial, name: str) -> float | None:
   value = trial.hparams.get(name)
-  return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+  if not isinstance(value, int | float) or isinstance(value, bool):
+    return None
+  try:
+    return float(value)
+  except OverflowError:
+    return None

@@ -8,6 +8,7 @@ study's (without one it is the first), above that is the submission's. A submiss
 bear a time, -YYYY-MM-DD-HH-MM-SS, which is no part of its name.
 """
 
+import csv
 import dataclasses
 import json
 import multiprocessing
@@ -198,8 +199,12 @@ def _find(top: Path, warnings: Warnings) -> Iterator[_Found]:
     if (status.st_dev, status.st_ino) in seen:  # a link that leads back up
       return
     seen.add((status.st_dev, status.st_ino))
-    with os.scandir(folder) as entries:
-      below = sorted((e.name for e in entries if e.is_dir()), key=_natural)
+    try:
+      with os.scandir(folder) as entries:
+        below = sorted((e.name for e in entries if e.is_dir()), key=_natural)
+    except OSError:
+      note('folders that cannot be opened are left out', folder)
+      return
     trials = [(name, match) for name in below if (match := _TRIAL.match(name))]
     for name, match in trials:
       if match.group() != name:
@@ -290,7 +295,10 @@ def _read_trial(job: _Job) -> tuple[Trial | None, _Notes]:
     return None, [('trials without a table of evaluations are left out', place)]
   metric = f'validation/{goal.metric}'
   values, times = (metric, goal.metric), _TIMES
-  table = rows.read(path, (values, times, (_STEP,), (_ENERGY,)), last=_TOTAL)
+  try:
+    table = rows.read(path, (values, times, (_STEP,), (_ENERGY,)), last=_TOTAL)
+  except (OSError, csv.Error):
+    return None, [('trials whose table cannot be read are left out', place)]
   for count, kind in (
     (int(table.torn), 'tables whose last line is torn lack that line'),
     (table.odd_lines, 'lines with too many or too few cells are left out'),
@@ -334,7 +342,7 @@ def _devices(trial: Path) -> int | None:
     (TrialFolder(trial).meta_data(0), 'gpu_count'),
   ):
     number = _json(path).get(key)
-    if isinstance(number, int | float | str) and str(number).isdigit() and int(number):
+    if isinstance(number, int | float | str) and str(number).isdecimal() and int(number):
       return int(number)
   return None
 

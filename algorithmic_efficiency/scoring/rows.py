@@ -51,14 +51,14 @@ class Table:
     """The cell's value; NaN where it is empty or, which is counted, no number."""
     try:
       return float(cell)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
       if cell not in (b'', '', None):
         self.odd_cells += 1
       return np.nan
 
 
 def read(path: Path, wanted: Sequence[Sequence[str]], last: str) -> Table:
-  """Columns of a .csv or .jsonl file. Raises OSError.
+  """Columns of a .csv or .jsonl file. Raises OSError, csv.Error.
 
   Args:
     wanted: of each group of names the first that the table has is read.
@@ -105,7 +105,7 @@ def _read_orderly(data: bytes, begin: int, width: int, places: list[int]) -> Col
   num_rows = data.count(b'\n', begin)
   if not (num_rows and places) or b'"' in data or not data.endswith(b'\n'):
     return None
-  if data.count(b',', begin) != (width - 1) * num_rows:
+  if any(line.count(b',') != width - 1 for line in data[begin:-1].split(b'\n')):
     return None
   try:
     array = np.loadtxt(

@@ -122,6 +122,26 @@ def test_tables_in_disorder_give_what_they_have(tmp_path, damage, reached, said)
   assert said in ''.join(warnings)
 
 
+def test_tables_and_hyperparameters_that_cannot_be_read_end_nothing(tmp_path):
+  root = tmp_path / 'logs'
+  for number in (1, 2, 3, 4, 5):
+    path = algoperf(root, f'a/study_1/digits_jax/trial_{number}', [1, 2], [0.1, 0.98])
+    huge = f'{{"x": 1{"0" * 400 if number == 1 else ""}, "y": NaN, "z": {number}}}'
+    path.with_name('hparams.json').write_text(huge)
+    if number == 2:
+      path.unlink()
+      path.mkdir()
+    elif number == 3:
+      path.write_bytes(b'\0' * 200_000)  # as a disk may leave it after a power cut
+    elif number == 4:
+      path.write_text('score,validation/accuracy,b,c,total_duration\n1,0.98,1,2,3,4,5\n2,0.98,2\n')
+  folder, done = score(root, '--edition=0.5')
+  assert 'trials whose table cannot be read are left out: 2' in done.stderr
+  assert 'lines with too many or too few cells are left out: 2' in done.stderr
+  rows = {row['trial']: row['time_sec'] for row in read_csv(folder / 'trials.csv')}
+  assert rows == {'1': '2.0', '4': 'inf', '5': '2.0'}
+
+
 def test_strays_are_left_out_with_a_line_each(tmp_path):
   root = tmp_path / 'logs'
   for study in (1, 2):
