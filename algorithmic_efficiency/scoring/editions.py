@@ -98,7 +98,8 @@ class Edition:
       names = 'edition' if set(found) & set(self.base_workloads) else 'found'
     if names == 'edition':
       return self.base_workloads
-    chosen = known if names == 'found' else tuple(w.strip() for w in names.split(',') if w.strip())
+    given = dict.fromkeys(w.strip() for w in names.split(',') if w.strip())
+    chosen = known if names == 'found' else tuple(given)
     for name in chosen:
       if self.goal(name) is None:
         raise UsageError(unknown_name('workload', name, {*self.goals, *own_goals(self.name)}))

@@ -18,7 +18,8 @@ REFERENCE = 'baseline'  # of speed-ups, where a submission bears the name
 
 @dataclass(frozen=True)
 class Interval:
-  """A value and the middle 95 % of its bootstrap samples; None where there is but one study."""
+  """A value and the middle 95 % of its bootstrap samples; None where there is but one study,
+  or where a sample's value is unknown."""
 
   value: float
   low: float | None
@@ -140,7 +141,9 @@ class Settings:
 def make(logs: Logs, edition: Edition, settings: Settings) -> Leaderboard:
   """Scores the logs. Raises UsageError for names that are not there."""
   base = edition.chosen(logs.workloads, settings.workloads)
-  held_out = tuple(w for w in edition.held_out_workloads if edition.base_of(w) in base)
+  held_out = tuple(
+    w for w in edition.held_out_workloads if edition.base_of(w) in base and w not in base
+  )
   submissions = logs.submissions
   if not submissions:
     raise UsageError(f'No trial in {str(logs.root)!r} can be scored.')
@@ -256,8 +259,10 @@ class _Scoring:
   def _interval(self, name: str, value: float, *place: int) -> Interval:
     if not self._num_samples:
       return Interval(value, None, None)
-    low, high = self._intervals[name]
-    return Interval(value, float(low[place]), float(high[place]))
+    low, high = (float(bound[place]) for bound in self._intervals[name])
+    if np.isnan(low) or np.isnan(high):  # samples have what is unknown in them
+      return Interval(value, None, None)
+    return Interval(value, low, high)
 
   def _standing(self, i: int, ranks: Array, time_ratios: Array) -> Standing:
     trials = [t for t in self._logs.trials if t.submission == self._submissions[i]]

@@ -199,12 +199,7 @@ def _find(top: Path, warnings: Warnings) -> Iterator[_Found]:
     if (status.st_dev, status.st_ino) in seen:  # a link that leads back up
       return
     seen.add((status.st_dev, status.st_ino))
-    try:
-      with os.scandir(folder) as entries:
-        below = sorted((e.name for e in entries if e.is_dir()), key=_natural)
-    except OSError:
-      note('folders that cannot be opened are left out', folder)
-      return
+    below = _folders_in(folder, note)
     trials = [(name, match) for name in below if (match := _TRIAL.match(name))]
     for name, match in trials:
       if match.group() != name:
@@ -216,15 +211,22 @@ def _find(top: Path, warnings: Warnings) -> Iterator[_Found]:
         note('folders in a study that hold no trial are left out', folder)
       return
     studies = any(map(_STUDY.match, below))
-    for name in below:
-      if _TRIAL.match(name) or name.startswith('.'):
-        continue
+    for name in (n for n in below if not _TRIAL.match(n) and not n.startswith('.')):
       if studies and not _STUDY.match(name):
         note('folders beside studies are left out', folder / name)
       else:
         yield from walk(folder / name)
 
   yield from walk(top)
+
+
+def _folders_in(folder: Path, note: Callable[[str, Path], None]) -> list[str]:
+  try:
+    with os.scandir(folder) as entries:
+      return sorted((e.name for e in entries if e.is_dir()), key=_natural)
+  except OSError:
+    note('folders that cannot be opened are left out', folder)
+    return []
 
 
 def _named(top: Path, folder: Path, number: int, name: str) -> _Found:
@@ -366,8 +368,12 @@ def _apart(trials: list[Trial], warnings: Warnings) -> list[Trial]:
   double = sorted({submission for (submission, _), kinds in frameworks.items() if len(kinds) > 1})
   for submission in double:
     warnings.note('submissions in two frameworks are scored apart', submission)
+  others = {trial.submission for trial in trials} - set(double)
+
+  def name(trial: Trial) -> str:
+    parts = f'{trial.submission}_{trial.framework or "unnamed"}'
+    return f'{parts} (of {trial.submission})' if parts in others else parts
+
   return [
-    dataclasses.replace(t, submission=f'{t.submission}_{t.framework}')
-    if t.submission in double else t
-    for t in trials
-  ]  # fmt: skip
+    dataclasses.replace(t, submission=name(t)) if t.submission in double else t for t in trials
+  ]

@@ -83,6 +83,16 @@ def test_one_submission_in_two_frameworks_is_two(tmp_path):
   assert 'submissions in two frameworks are scored apart: 1 (a)' in done.stderr
 
 
+def test_a_submission_named_for_its_framework_is_not_another_of_that_name(tmp_path):
+  for framework, seconds in (('_jax', 2.0), ('_pytorch', 3.0), ('', 4.0)):
+    algoperf(tmp_path / 'logs', f'a/study_1/digits{framework}/trial_1', [1, seconds], [0.1, 0.98])
+  algoperf(tmp_path / 'logs', 'a_jax/study_1/digits_jax/trial_1', [1, 5.0], [0.1, 0.98])
+  folder, _ = score(tmp_path / 'logs')
+  assert {name: float(row['digits']) for name, row in times(folder).items()} == {
+    'a_jax': 5.0, 'a_jax (of a)': 2.0, 'a_pytorch': 3.0, 'a_unnamed': 4.0
+  }  # fmt: skip
+
+
 def test_a_column_that_one_trial_lacks_is_not_another_trials(tmp_path):
   root = tmp_path / 'logs'
   algoperf(root, 'a/study_1/ogbg_jax/trial_1', [5, 9], [0.1, 0.3], 'mean_average_precision')
@@ -227,6 +237,29 @@ def test_a_held_out_workload_that_is_missed_costs_its_base(tmp_path):
   scores = {row['submission']: float(row['score']) for row in read_csv(folder / 'scores.csv')}
   assert scores == pytest.approx({'a': 1.0, 'b': 1.0})
   assert 'held out' not in done.stdout
+
+
+def test_a_workload_is_scored_once_and_either_itself_or_held_out(tmp_path):
+  root = tmp_path / 'logs'
+  for study in (1, 2):
+    algoperf(root, f'a/study_{study}/fastmri_jax/trial_1', [1, 2], [0.1, 0.8], 'ssim')
+    algoperf(root, f'a/study_{study}/fastmri_tanh_jax/trial_1', [1, 3], [0.1, 0.1], 'ssim')
+  for names in ('fastmri,fastmri_tanh,fastmri', 'found'):
+    folder, done = score(root, '--edition=0.5', f'--workloads={names}')
+    assert float(read_csv(folder / 'scores.csv')[0]['score']) == pytest.approx(0.5)
+    assert 'held out' not in done.stdout
+    rows = read_csv(folder / 'targets.csv')
+    assert [row['workload'] for row in rows] == ['fastmri', 'fastmri_tanh']
+
+
+def test_a_ratio_without_a_known_budget_has_no_interval(tmp_path):
+  for study in (1, 2, 3):  # 0.5 has no budget for this workload, and one study never reaches it
+    values = [30.0, 20.0 if study > 1 else 25.0]
+    algoperf(tmp_path / 'logs', f'a/study_{study}/finewebedu_lm_jax/trial_1', [1, 2], values, 'ppl')
+  folder, done = score(tmp_path / 'logs', '--edition=0.5')
+  row = read_csv(folder / 'scores.csv')[0]
+  assert (row['time_ratio'], row['time_ratio_low']) == ('1.0', '')
+  assert 'nan' not in done.stdout
 
 
 def test_names_choose_submissions_and_the_reference(digits):
