@@ -84,7 +84,12 @@ def _best(run: Run, goal: Goal) -> float:
 
 
 def _is_number(value: Any) -> bool:
-  return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+  if not isinstance(value, int | float) or isinstance(value, bool):
+    return False
+  try:
+    return math.isfinite(value)
+  except OverflowError:  # an integer beyond all floats
+    return False
 
 
 def chance(rho: float | None, trials: int) -> float | None:

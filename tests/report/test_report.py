@@ -373,6 +373,12 @@ def test_the_same_logs_give_the_same_page(logs: Path, tmp_path: Path):
   assert pages[0] == pages[1]
 
 
+@pytest.mark.parametrize('value', [10**400, math.nan, True, '1'])
+def test_what_no_axis_takes_is_no_number(value: object):
+  assert not effects._is_number(value)
+  assert effects._is_number(10**300)
+
+
 @pytest.mark.slow  # imports matplotlib
 def test_pictures_have_the_charts_of_the_page(logs: Path, tmp_path: Path):
   pytest.importorskip('matplotlib')
