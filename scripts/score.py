@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from algorithmic_efficiency.errors import MeasurementError, UsageError
+from algorithmic_efficiency.errors import MeasurementError, UsageError, unknown_name
 from algorithmic_efficiency.records.whole_files import write_whole
 from algorithmic_efficiency.scoring import editions, leaderboard, logs, tables, time_to_target
 from algorithmic_efficiency.workloads.facts import EDITIONS, NEWEST_EDITION
@@ -42,12 +42,13 @@ def main() -> int:
 def score(given: argparse.Namespace) -> int:
   """Reads, scores, tells and writes."""
   edition = editions.load(given.edition)
+  wanted = _wanted(given)
   settings = leaderboard.Settings(
     given.tuning_ruleset, given.mode, given.workloads, given.reference, given.samples, given.seed
   )
-  found = logs.read(
-    given.logs, edition, _wanted(given), Progress(), processes=len(os.sched_getaffinity(0))
-  )
+  found = logs.read(given.logs, edition, wanted, Progress(), processes=len(os.sched_getaffinity(0)))
+  for name in sorted((wanted.include | wanted.exclude) - wanted.asked):
+    raise UsageError(unknown_name('submission', name, wanted.asked))
   board = leaderboard.make(found, edition, settings)
   other = next(mode for mode in time_to_target.MODES if mode != given.mode)
   twin = leaderboard.make(
@@ -97,9 +98,11 @@ class Wanted:
 
   include: set[str]
   exclude: set[str]
+  asked: set[str] = dataclasses.field(default_factory=set)  # all names that were asked for
 
   def __call__(self, submission: str) -> bool:
     """Whether this one does."""
+    self.asked.add(submission)
     return submission not in self.exclude and (not self.include or submission in self.include)
 
 

@@ -278,6 +278,8 @@ def test_names_choose_submissions_and_the_reference(digits):
     (['--workloads=digit'], "No workload is called 'digit'; did you mean 'digits'?"),
     (['--reference=adam'], "No submission is called 'adam'; did you mean 'adamw'?"),
     (['--include=nobody'], 'There is no trial in'),
+    (['--include=sgd,nobody'], "No submission is called 'nobody'"),
+    (['--exclude=adamv'], "No submission is called 'adamv'; did you mean 'adamw'?"),
     (['--samples=-1'], '--samples is -1; give 0 or more'),
     (['--mode=fast'], 'invalid choice'),
   ],
