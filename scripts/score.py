@@ -16,6 +16,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -37,6 +38,9 @@ def main() -> int:
   except MeasurementError as error:
     print(f'score: error: {error}', file=sys.stderr)
     return 1
+  except KeyboardInterrupt:
+    print('score: stopped.', file=sys.stderr)
+    return 130
 
 
 def score(given: argparse.Namespace) -> int:
@@ -46,9 +50,12 @@ def score(given: argparse.Namespace) -> int:
   settings = leaderboard.Settings(
     given.tuning_ruleset, given.mode, given.workloads, given.reference, given.samples, given.seed
   )
-  found = logs.read(given.logs, edition, wanted, Progress(), processes=len(os.sched_getaffinity(0)))
+  found = logs.read(
+    given.logs, edition, wanted, Progress(), processes=min(8, len(os.sched_getaffinity(0)))
+  )
   for name in sorted((wanted.include | wanted.exclude) - wanted.asked):
     raise UsageError(unknown_name('submission', name, wanted.asked))
+  told = _warn(found.warnings)
   board = leaderboard.make(found, edition, settings)
   other = next(mode for mode in time_to_target.MODES if mode != given.mode)
   twin = leaderboard.make(
@@ -56,8 +63,7 @@ def score(given: argparse.Namespace) -> int:
     edition,
     dataclasses.replace(settings, mode=other, num_samples=0),
   )
-  for line in found.warnings.lines():
-    print(f'score: warning: {line}', file=sys.stderr)
+  _warn(found.warnings, told)
   print('\n'.join(tables.told(board, twin, shutil.get_terminal_size((100, 24)).columns)))
   if given.output_dir:
     _write(Path(given.output_dir), board, twin, settings)
@@ -65,6 +71,14 @@ def score(given: argparse.Namespace) -> int:
     print('score: error: --strict takes no warning.', file=sys.stderr)
     return 1
   return 0
+
+
+def _warn(warnings: logs.Warnings, told: Collection[str] = ()) -> set[str]:
+  """A line for each kind that was not told before; returns all kinds."""
+  for kind, line in zip(warnings.places, warnings.lines(), strict=True):
+    if kind not in told:
+      print(f'score: warning: {line}', file=sys.stderr)
+  return set(warnings.places)
 
 
 class Progress:

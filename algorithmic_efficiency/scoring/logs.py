@@ -145,7 +145,7 @@ def read(
     raise UsageError(f'{str(top)!r} is no folder; give the folder that holds the logs.')
   warnings = Warnings()
   found = [f for f in _find(top, warnings) if wanted(f.submission)]
-  found = _numbered(found, warnings)
+  found = _by_parents(_numbered(found, warnings), warnings)
   if not found:
     raise UsageError(
       f'There is no trial in {str(top)!r}: no folder trial_<number> or run_<number> of a '
@@ -165,7 +165,7 @@ def read(
     if trial is not None:
       trials.append(trial)
     progress(done, len(jobs))
-  return Logs(top, tuple(_apart(_once(trials, warnings), warnings)), warnings)
+  return Logs(top, tuple(_apart(_in_order(trials, warnings), warnings)), warnings)
 
 
 @dataclass(frozen=True)
@@ -349,15 +349,39 @@ def _devices(trial: Path) -> int | None:
   return None
 
 
-def _once(trials: list[Trial], warnings: Warnings) -> list[Trial]:
-  """Each trial once: of two by one name, as after a second start, the later named counts."""
-  chosen = dict[tuple[object, ...], Trial]()
-  for trial in sorted(trials, key=lambda t: [_natural(part) for part in t.folder.parts]):
+def _in_order(trials: list[Trial], warnings: Warnings) -> list[Trial]:
+  """By their folders' names, as people count; trials that bear one name, as after a second start
+  into a folder with another time, all take part, as in AlgoPerf's scorer."""
+  seen = set[tuple[object, ...]]()
+  ordered = sorted(trials, key=lambda t: [_natural(part) for part in t.folder.parts])
+  for trial in ordered:
     key = (trial.submission, trial.study, trial.workload, trial.framework, trial.folder.name)
-    if key in chosen:
-      warnings.note('trials that are there twice count as their last', str(trial.folder))
-    chosen[key] = trial
-  return list(chosen.values())
+    if key in seen:
+      warnings.note('trials that are there twice both count', str(trial.folder))
+    seen.add(key)
+  return ordered
+
+
+def _by_parents(found: list[_Found], warnings: Warnings) -> list[_Found]:
+  """Submissions of one name in two folders that have the same trial are two, named with those."""
+  places = defaultdict[str, defaultdict[tuple[object, ...], set[str]]](lambda: defaultdict(set))
+  for one in found:
+    key = (one.study, one.folder.parent.name, one.folder.name)
+    places[one.submission][key].add(_parent(one))
+  double = {name for name, keys in places.items() if any(len(p) > 1 for p in keys.values())}
+  for name in sorted(double):
+    warnings.note('submissions of one name in several folders are named with these', name)
+  return [
+    dataclasses.replace(one, submission=f'{_parent(one)}/{one.submission}')
+    if one.submission in double else one
+    for one in found
+  ]  # fmt: skip
+
+
+def _parent(found: _Found) -> str:
+  """The name of the folder above the submission's."""
+  parents = found.folder.absolute().parents
+  return parents[3 if _STUDY.match(parents[1].name) else 2].name
 
 
 def _apart(trials: list[Trial], warnings: Warnings) -> list[Trial]:

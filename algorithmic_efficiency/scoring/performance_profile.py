@@ -51,7 +51,11 @@ def ratios(times: Array) -> Array:
   """Times over the workload's best, at least 1; infinite where never reached or not tried."""
   least = best(times)[..., None, :]
   finite = np.isfinite(times) & np.isfinite(least)
-  return np.divide(times, least, out=np.full(times.shape, np.inf), where=finite)
+  alike = finite & (times == least)  # also where both are 0
+  ratio = np.divide(
+    times, least, out=np.full(times.shape, np.inf), where=finite & ~alike & (least > 0)
+  )
+  return np.where(alike, 1.0, ratio)
 
 
 def profile(ratio: Array, taus: Array = TAUS) -> Array:

@@ -207,8 +207,20 @@ def test_a_time_in_a_submissions_folder_is_no_part_of_its_name(tmp_path):
   algoperf(root, 'a-2026-01-02-03-04-05/study_2/digits_jax/trial_1', [1, 4], [0.1, 0.98])
   algoperf(root, 'a-2026-01-02-03-04-06/study_1/digits_jax/trial_1', [1, 6], [0.1, 0.98])
   folder, done = score(root)
-  assert times(folder) == {'a': {'digits': '5.0'}}  # the later of study 1's two, and study 2's
-  assert 'trials that are there twice count as their last: 1' in done.stderr
+  assert times(folder) == {'a': {'digits': '3.0'}}  # the better of study 1's two, and study 2's
+  assert 'trials that are there twice both count: 1' in done.stderr
+
+
+def test_submissions_of_one_name_in_two_folders_are_two(tmp_path):
+  root = tmp_path / 'logs'
+  for team, seconds in (('x', 2.0), ('y', 3.0)):
+    algoperf(root, f'{team}/a/study_1/digits_jax/trial_1', [1, seconds], [0.1, 0.98])
+    algoperf(root, f'{team}/b/study_{int(seconds)}/digits_jax/trial_1', [1, 4], [0.1, 0.98])
+  folder, done = score(root)
+  assert times(folder) == {
+    'x/a': {'digits': '2.0'}, 'y/a': {'digits': '3.0'}, 'b': {'digits': '4.0'},
+  }  # fmt: skip
+  assert 'submissions of one name in several folders are named with these: 1 (a)' in done.stderr
 
 
 def test_metrics_jsonl_serves_where_the_csv_is_gone(tmp_path):

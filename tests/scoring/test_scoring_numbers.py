@@ -89,6 +89,11 @@ def test_the_exact_score_is_the_limit_of_ever_more_points():
   assert by_hand == pytest.approx([(3.0 + 1.5 + 0.0 + 0.0) / 3.0 / 4.0])
 
 
+def test_a_time_of_nothing_is_the_best_there_is():
+  ratios = performance_profile.ratios(np.array([[0.0, 2.0], [1.0, 2.0], [0.0, NAN]]))
+  assert ratios.tolist() == [[1.0, 1.0], [INF, 1.0], [1.0, INF]]
+
+
 def test_samples_at_once_are_scored_as_one_by_one():
   many = np.stack([random_times(seed) for seed in range(6)])
   base_of = [None] * 6 + [2]
