@@ -1,6 +1,7 @@
 """A headless Chromium, driven over its own debugging pipe: no driver has to be installed."""
 
 import base64
+import fcntl
 import json
 import os
 import select
@@ -34,18 +35,16 @@ class Browser:
     ]  # fmt: skip
     there, self._to = os.pipe()
     self._from, back = os.pipe()
-
-    def arrange() -> None:  # the pipe's ends are to be 3 and 4; neither may overwrite the other
-      spare_there, spare_back = os.dup(there), os.dup(back)
-      os.dup2(spare_there, 3)
-      os.dup2(spare_back, 4)
-
+    # The browser has its ends of the pipes as 3 and 4. A shell arranges that: Python would have to
+    # fork for it, which JAX, if some other test has it imported, warns of.
+    ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 20) for end in (there, back)]
+    arrange = f'exec "$@" 3<&{ends[0]} 4>&{ends[1]} {ends[0]}<&- {ends[1]}>&-'
     self._process = subprocess.Popen(
-      command, preexec_fn=arrange, close_fds=False, stdout=subprocess.DEVNULL,
+      ['bash', '-c', arrange, 'bash', *command], pass_fds=ends, stdout=subprocess.DEVNULL,
       stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    os.close(there)
-    os.close(back)
+    for end in (there, back, *ends):
+      os.close(end)
     self._buffer, self._number, self._session = b'', 0, ''
     self.events: list[dict[str, Any]] = []
     targets = self.call('Target.getTargets')['targetInfos']
