@@ -1,12 +1,14 @@
 """What the tests share: running the command as a user does."""
 
 import csv
+import gc
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 import pytest
@@ -84,6 +86,12 @@ class Command:
 
 def pytest_sessionfinish(session):
   """Removes what was compiled, once the workers have come to their end."""
+  if 'docker' in sys.modules:
+    # The SDK leaves the closing of its sockets to the garbage collector, which pytest calls once
+    # more when no test's leave to do so holds any longer.
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore', ResourceWarning)
+      gc.collect()
   if not hasattr(session.config, 'workerinput'):
     shutil.rmtree(COMPILED, ignore_errors=True)
 
