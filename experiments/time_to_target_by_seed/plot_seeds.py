@@ -53,7 +53,8 @@ def luck(framework: str, steps: Steps) -> list[dict[str, object]]:
   """What rankings by the medians of few seeds have in common with that by all seeds.
 
   pairs_in_order: the share of pairs of submissions that are in the same order; a tie is half a
-  pair. same_winner: of draws, the share in which the best is the best of all seeds.
+  pair. same_winner: of draws, the share in which the best is the best of all seeds; where several
+  share the first place, each has its part of it.
   """
   rng = np.random.default_rng(0)
   names = list(steps)
@@ -62,6 +63,8 @@ def luck(framework: str, steps: Steps) -> list[dict[str, object]]:
   rows = list[dict[str, object]]()
   for few in FEW:
     drawn = np.stack([_medians(np.array(steps[name]), few, rng) for name in names])
+    first = drawn == drawn.min(axis=0)
+    winner = first[whole.argmin()] / first.sum(axis=0)
     orders = [
       np.where(drawn[i] == drawn[j], 0.5, (drawn[i] < drawn[j]) == (whole[i] < whole[j]))
       for i, j in pairs
@@ -69,7 +72,7 @@ def luck(framework: str, steps: Steps) -> list[dict[str, object]]:
     rows.append({
       'framework': framework, 'seeds': few,
       'pairs_in_order': round(float(np.mean(orders)), 3),
-      'same_winner': round(float((drawn.argmin(axis=0) == whole.argmin()).mean()), 3),
+      'same_winner': round(float(winner.mean()), 3),
     })  # fmt: skip
   return rows
 
@@ -108,7 +111,7 @@ def spread(axes: Axes, steps: dict[str, Steps]) -> None:
   axes.set_ylim(len(names) - 0.5, -0.5)
   style.log_x(axes)
   axes.set(xlabel='steps to the target', title='One point, many seeds; bars: medians')
-  axes.legend(loc='lower right', fontsize=8)
+  axes.legend(loc='upper right', fontsize=8)
 
 
 def agreement(axes: Axes, rows: list[dict[str, object]]) -> None:
