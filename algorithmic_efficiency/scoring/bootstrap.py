@@ -10,6 +10,7 @@ external tuning the samples lean towards longer times. They say how far luck in 
 not where the true time lies in the middle.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,8 +41,15 @@ def sample_times(
     for j, workload in enumerate(workloads):
       found = studies.get((submission, workload), ())
       if found:
-        samples[:, i, j] = np.median(_redrawn(found, mode, num_samples, rng), axis=1)
+        samples[:, i, j] = _medians(_redrawn(found, mode, num_samples, rng))
   return samples
+
+
+def _medians(times: Array) -> Array:
+  """(samples,): medians over studies. For so few of them sorting is quicker than numpy's median."""
+  times = np.sort(times, axis=1)
+  num = times.shape[1]
+  return (times[:, (num - 1) // 2] + times[:, num // 2]) / 2.0
 
 
 def _redrawn(
@@ -70,11 +78,10 @@ def _redrawn(
 
 def interval(samples: Array) -> tuple[Array, Array]:
   """(low, high) over the first axis, of values that occurred; infinite ones take part."""
-  low, high = (
-    np.percentile(samples, level, axis=0, method=method)
-    for level, method in zip(LEVELS, ('lower', 'higher'), strict=True)
-  )
-  return low, high
+  last = len(samples) - 1
+  low, high = math.floor(LEVELS[0] / 100 * last), math.ceil(LEVELS[1] / 100 * last)
+  in_place = np.partition(samples, (low, high), axis=0)
+  return in_place[low], in_place[high]
 
 
 def ranks(scores: Array) -> Array:

@@ -10,6 +10,7 @@ bear a time, -YYYY-MM-DD-HH-MM-SS, which is no part of its name.
 
 import csv
 import dataclasses
+import functools
 import json
 import multiprocessing
 import os
@@ -112,7 +113,12 @@ class Logs:
 
 @dataclass(frozen=True)
 class _Found:
-  """A trial's folder and what the folders above say of it."""
+  """A trial's folder and what the folders above say of it.
+
+  Attributes:
+    study_folder: the name of the study's; '' without one.
+    parent: the name of the folder above the submission's.
+  """
 
   submission: str
   study: int
@@ -120,6 +126,8 @@ class _Found:
   framework: str
   number: int
   folder: Path
+  study_folder: str
+  parent: str
 
 
 def read(
@@ -151,6 +159,7 @@ def read(
       f'There is no trial in {str(top)!r}: no folder trial_<number> or run_<number> of a '
       'submission that is wanted.'
     )
+  _record.cache_clear()  # it may have been written since
   jobs = list[_Job]()
   for one in found:
     goal = edition.goal(one.workload)
@@ -241,8 +250,9 @@ def _named(top: Path, folder: Path, number: int, name: str) -> _Found:
     above = Path(_submission_in(folder) or above.name)
   submission = _TIME.sub('', above.name)
   return _Found(
-    submission, int(study.group(1)) if study else 1, workload, framework, number, folder / name
-  )
+    submission, int(study.group(1)) if study else 1, workload, framework, number, folder / name,
+    study.string if study else '', above.parent.name,
+  )  # fmt: skip
 
 
 def _numbered(found: list[_Found], warnings: Warnings) -> list[_Found]:
@@ -252,8 +262,8 @@ def _numbered(found: list[_Found], warnings: Warnings) -> list[_Found]:
   """
   names = defaultdict[str, set[str]](set)
   for one in found:
-    if _STUDY.match(name := one.folder.absolute().parents[1].name):
-      names[one.submission].add(name)
+    if one.study_folder:
+      names[one.submission].add(one.study_folder)
   numbers = dict[tuple[str, str], int]()
   for submission, folders in names.items():
     taken = set[int]()
@@ -264,10 +274,10 @@ def _numbered(found: list[_Found], warnings: Warnings) -> list[_Found]:
                       f'{submission}/{name}')  # fmt: skip
       numbers[submission, name] = max(taken) + 1 if number in taken else number
       taken.add(numbers[submission, name])
+  if all(numbers[f.submission, f.study_folder] == f.study for f in found if f.study_folder):
+    return found
   return [
-    dataclasses.replace(
-      f, study=numbers.get((f.submission, f.folder.absolute().parents[1].name), f.study)
-    )
+    dataclasses.replace(f, study=numbers.get((f.submission, f.study_folder), f.study))
     for f in found
   ]
 
@@ -281,8 +291,18 @@ def _submission_in(folder: Path) -> str | None:
   return re.sub(rf'_({"|".join(FRAMEWORKS)})$', '', Path(parts[-1]).stem) if parts else None
 
 
+@functools.cache
 def _natural(name: str) -> list[tuple[int, int | str]]:
   return [(0, int(p)) if p.isdecimal() else (1, p) for p in re.split(r'(\d+)', name)]
+
+
+def _names_in(folder: Path) -> set[str]:
+  """What is in a folder: to ask for thousands of files that are not there costs seconds."""
+  try:
+    with os.scandir(folder) as entries:
+      return {entry.name for entry in entries}
+  except OSError:
+    return set()
 
 
 def _read_trial(job: _Job) -> tuple[Trial | None, _Notes]:
@@ -290,8 +310,9 @@ def _read_trial(job: _Job) -> tuple[Trial | None, _Notes]:
   found, goal = job.found, job.goal
   notes: _Notes = []
   files = TrialFolder(found.folder)
+  there = _names_in(found.folder)
   kinds = (files.eval_measurements_csv, files.metrics_csv, files.metrics_jsonl)
-  path = next((path for path in kinds if path.exists()), None)
+  path = next((path for path in kinds if path.name in there), None)
   place = f'{found.submission}/study_{found.study}/{found.folder.parent.name}/{found.folder.name}'
   if path is None:
     return None, [('trials without a table of evaluations are left out', place)]
@@ -322,7 +343,8 @@ def _read_trial(job: _Job) -> tuple[Trial | None, _Notes]:
   total_sec = max((float(t) for t in (table.last, *submission_sec[-1:]) if t == t), default=0.0)
   return Trial(
     found.submission, found.study, found.workload, found.framework, found.number, found.folder,
-    _json(files.hparams), _devices(found.folder), column((_STEP,), ''), submission_sec,
+    _json(files.hparams) if files.hparams.name in there else {}, _devices(files, there),
+    column((_STEP,), ''), submission_sec,
     column(values, "tables without their workload's metric reach no target"),
     table.columns.get(_ENERGY), total_sec,
   ), notes  # fmt: skip
@@ -337,16 +359,23 @@ def _json(path: Path) -> dict[str, Any]:
   return data if isinstance(data, dict) else {}
 
 
-def _devices(trial: Path) -> int | None:
+def _devices(files: TrialFolder, there: set[str]) -> int | None:
   """Devices that the trial trained on, by this bench's record or AlgoPerf's."""
-  for path, key in (
-    (trial.parent / 'metadata.json', 'num_devices'),
-    (TrialFolder(trial).meta_data(0), 'gpu_count'),
-  ):
-    number = _json(path).get(key)
+  record = _record(files.path.parent)
+  meta_data = files.meta_data(0)
+  numbers = [record.get('num_devices')]
+  if meta_data.name in there:
+    numbers.append(_json(meta_data).get('gpu_count'))
+  for number in numbers:
     if isinstance(number, int | float | str) and str(number).isdecimal() and int(number):
       return int(number)
   return None
+
+
+@functools.lru_cache(maxsize=64)
+def _record(folder: Path) -> dict[str, Any]:
+  """A run's metadata.json, which its trials share."""
+  return _json(folder / 'metadata.json')
 
 
 def _in_order(trials: list[Trial], warnings: Warnings) -> list[Trial]:
@@ -367,21 +396,15 @@ def _by_parents(found: list[_Found], warnings: Warnings) -> list[_Found]:
   places = defaultdict[str, defaultdict[tuple[object, ...], set[str]]](lambda: defaultdict(set))
   for one in found:
     key = (one.study, one.folder.parent.name, one.folder.name)
-    places[one.submission][key].add(_parent(one))
+    places[one.submission][key].add(one.parent)
   double = {name for name, keys in places.items() if any(len(p) > 1 for p in keys.values())}
   for name in sorted(double):
     warnings.note('submissions of one name in several folders are named with these', name)
   return [
-    dataclasses.replace(one, submission=f'{_parent(one)}/{one.submission}')
+    dataclasses.replace(one, submission=f'{one.parent}/{one.submission}')
     if one.submission in double else one
     for one in found
   ]  # fmt: skip
-
-
-def _parent(found: _Found) -> str:
-  """The name of the folder above the submission's."""
-  parents = found.folder.absolute().parents
-  return parents[3 if _STUDY.match(parents[1].name) else 2].name
 
 
 def _apart(trials: list[Trial], warnings: Warnings) -> list[Trial]:
