@@ -24,8 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from algorithmic_efficiency.errors import MeasurementError, UsageError
 from algorithmic_efficiency.exports import sinks, trials
 from algorithmic_efficiency.exports.exporter import Busy, Exporter, Outcome, describe
-
-_LINE_EVERY_SEC = 10.0
+from algorithmic_efficiency.status_line import StatusLine
 
 
 def main() -> int:
@@ -59,20 +58,20 @@ def _export(given: argparse.Namespace, names: tuple[str, ...]) -> int:
 def _export_to(name: str, exporter: Exporter, paths: list[Path]) -> int:
   """One sink; what goes wrong with a trial keeps no other from being exported."""
   began = time.monotonic()
-  progress = _Progress(name, len(paths))
+  status = StatusLine(name)
   outcomes: list[Outcome] = []
   for done, path in enumerate(paths):
-    progress.tell(done, path)
+    status.count(done, len(paths), 'trials', str(path))
     try:
       outcomes.append(exporter.follow(path, name).end())
     except Busy as error:
       exporter.tell(f'{error}; it is left to that')
     except MeasurementError as error:  # the sink itself, or a full disk
-      progress.end()
+      status.clear()
       return _complain(str(error), 1)
     except Exception as error:  # noqa: BLE001 - a foreign package may raise anything
       exporter.tell(f'{path} could not be exported to {name} ({describe(error)})')
-  progress.end()
+  status.clear()
   skipped = sum(outcome.skipped for outcome in outcomes)
   rows = sum(outcome.rows for outcome in outcomes)
   unchanged = f', {skipped:,} unchanged and skipped' if skipped else ''
@@ -81,35 +80,6 @@ def _export_to(name: str, exporter: Exporter, paths: list[Path]) -> int:
     f'{time.monotonic() - began:.1f} s{unchanged}: {exporter.place(name)}'
   )
   return int(len(outcomes) < len(paths))
-
-
-class _Progress:
-  """A line that is written over on a terminal, a line now and then in a log."""
-
-  def __init__(self, name: str, total: int) -> None:
-    self._name, self._total = name, total
-    self._began = self._said = time.monotonic()
-    self._terminal = sys.stderr.isatty()
-
-  def tell(self, done: int, path: Path) -> None:
-    """So many are done, and this one is next."""
-    now = time.monotonic()
-    if now - self._said < (0.1 if self._terminal else _LINE_EVERY_SEC):
-      return
-    self._said = now
-    left = f', {(now - self._began) / done * (self._total - done):.0f} s left' if done else ''
-    text = f'{self._name}: {done:,}/{self._total:,} trials{left}: {path}'
-    if self._terminal:
-      width = os.get_terminal_size(sys.stderr.fileno()).columns
-      print(f'\r{text[: width - 1]:<{width - 1}}', end='', file=sys.stderr, flush=True)
-    else:
-      print(text, file=sys.stderr, flush=True)
-
-  def end(self) -> None:
-    """Clears the line."""
-    if self._terminal:
-      width = os.get_terminal_size(sys.stderr.fileno()).columns
-      print(f'\r{"":<{width - 1}}\r', end='', file=sys.stderr, flush=True)
 
 
 def _warn(sentence: str) -> None:

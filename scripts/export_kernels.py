@@ -27,9 +27,9 @@ from algorithmic_efficiency.profiling import finding, parameters
 from algorithmic_efficiency.profiling.activities import Kind
 from algorithmic_efficiency.profiling.export import Exporter, Line
 from algorithmic_efficiency.profiling.one_trace import SOURCES, Options
+from algorithmic_efficiency.status_line import StatusLine
 
 _FAILED = ('corrupt', 'not a trace', 'unreadable', 'crashed')
-_LINE_EVERY_SEC = 10.0
 
 
 def main() -> int:
@@ -62,9 +62,11 @@ def _export(given: argparse.Namespace) -> int:
     )  # fmt: skip
   folder = given.output_dir or Path(f'{given.folder[0].resolve()}_kernels')
   exporter = Exporter(folder, options, pattern, given.jobs)
-  progress = _Progress(len(sources))
-  manifest = exporter.run(sources, progress.tell)
-  progress.end()
+  status = StatusLine()
+  manifest = exporter.run(
+    sources, lambda done, line: status.count(done, len(sources), 'traces', line['trace'])
+  )
+  status.clear()
   count = exporter.write_tables(sources, given.parquet)
   if given.gviz:
     print(f'{exporter.write_gviz(sources):,} files in {folder / "gviz"}')
@@ -92,38 +94,6 @@ def _summarize(manifest: list[Line], rows: int, folder: Path, seconds: float) ->
             file=stream)  # fmt: skip
     if len(reasons) > 5:
       print(f'  … and {len(reasons) - 5} other reasons, in manifest.csv')
-
-
-class _Progress:
-  """A bar on a terminal, a line now and then in a log."""
-
-  def __init__(self, total: int) -> None:
-    self._total, self._began = total, time.monotonic()
-    self._terminal = sys.stderr.isatty()
-    self._said = self._began
-
-  def tell(self, done: int, line: Line) -> None:
-    """One more is done."""
-    now = time.monotonic()
-    if now - self._said < (0.1 if self._terminal else _LINE_EVERY_SEC):
-      return
-    self._said = now
-    rate = done / max(now - self._began, 1e-9)
-    left = (self._total - done) / rate
-    text = f'{done:,}/{self._total:,} traces, {rate:.0f}/s, {left:.0f} s left: {line["trace"]}'
-    if self._terminal:
-      width = os.get_terminal_size(sys.stderr.fileno()).columns
-      full = round(20 * done / self._total)
-      bar = f'[{"#" * full}{"." * (20 - full)}] {text}'
-      print(f'\r{bar[: width - 1]:<{width - 1}}', end='', file=sys.stderr, flush=True)
-    else:
-      print(text, file=sys.stderr, flush=True)
-
-  def end(self) -> None:
-    """Clears the bar."""
-    if self._terminal:
-      width = os.get_terminal_size(sys.stderr.fileno()).columns
-      print(f'\r{"":<{width - 1}}\r', end='', file=sys.stderr, flush=True)
 
 
 def _complain(message: str, code: int) -> int:

@@ -13,9 +13,7 @@ tells it. Exit codes: 0, 1 failed, 2 a wrong command.
 """
 
 import argparse
-import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from algorithmic_efficiency.errors import MeasurementError, UsageError
 from algorithmic_efficiency.layer_power.zoo import NETWORKS
-
-_LINE_EVERY_SEC = 10.0
-_FIRST_CALLS = 5
+from algorithmic_efficiency.status_line import StatusLine
 
 
 def main() -> int:
@@ -61,8 +57,13 @@ def _measure(given: argparse.Namespace) -> None:
     return
   meter = Meter(Telemetry(), given.idle_sec, given.repeats, given.min_sec)
   print(f'{given.framework} on {runner.kind}, power by {meter.source}', flush=True)
-  measurement = Measurement(given.output_dir, runner, meter, _Progress().tell)
+  status = StatusLine()
+  measurement = Measurement(
+    given.output_dir, runner, meter,
+    lambda what, done, total: status.count(done, total, 'measured', what),
+  )  # fmt: skip
   measurement.run(asked, given.repeats_in_network)
+  status.clear()
   print(f'written to {given.output_dir / "layers.csv"} and networks.csv')
 
 
@@ -75,30 +76,6 @@ def _show(networks: list[dict[str, Any]]) -> None:
       f'{network["network"]}, batch {network["batch_size"]}: {network["parameters"]:,} parameters, '
       f'{network["macs"] / 1e9:.3f} GMACs; {kinds}; no layers: {others or "none"}'
     )
-
-
-class _Progress:
-  """A bar on a terminal, a line now and then in a log."""
-
-  def __init__(self) -> None:
-    self._began = self._said = time.monotonic()
-    self._terminal = sys.stderr.isatty()
-
-  def tell(self, what: str, done: int, total: int) -> None:
-    """One more is measured."""
-    now = time.monotonic()
-    if done < total and now - self._said < (0.1 if self._terminal else _LINE_EVERY_SEC):
-      return
-    self._said = now
-    left = (total - done) * (now - self._began) / done
-    told = f', {left:.0f} s left' if done > _FIRST_CALLS else ''  # those load libraries
-    text = f'{done:,}/{total:,} measured{told}: {what}'
-    if self._terminal:
-      width = os.get_terminal_size(sys.stderr.fileno()).columns - 1
-      end = '\n' if done == total else ''
-      print(f'\r{text[:width]:<{width}}', end=end, file=sys.stderr, flush=True)
-    else:
-      print(text, file=sys.stderr, flush=True)
 
 
 def _complain(message: str, code: int) -> int:

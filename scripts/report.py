@@ -12,6 +12,7 @@ Exit codes: 0 the page was written, 1 it could not be, 2 the command is wrong.
 
 import argparse
 import datetime
+import os
 import sys
 import time
 from pathlib import Path
@@ -25,9 +26,8 @@ from algorithmic_efficiency.report import page, pictures, recorded, scored
 from algorithmic_efficiency.report.figure import Figure
 from algorithmic_efficiency.report.tables import Table
 from algorithmic_efficiency.scoring import editions, leaderboard, logs, time_to_target
+from algorithmic_efficiency.status_line import StatusLine
 from algorithmic_efficiency.workloads.facts import EDITIONS, NEWEST_EDITION
-
-_LINE_EVERY_SEC = 5.0
 
 
 def main() -> int:
@@ -46,35 +46,36 @@ def main() -> int:
 
 
 def _report(given: argparse.Namespace) -> int:
-  began, progress = time.monotonic(), _Progress()
+  began, status = time.monotonic(), StatusLine('report', log_every_sec=5.0)
   if not given.output.absolute().parent.is_dir():
     raise UsageError(f'--output={str(given.output)!r}: its folder is not there; make it first.')
   edition = editions.load(given.edition)
   found = logs.read(
-    given.logs, edition,
-    lambda name: name not in given.exclude and (not given.include or name in given.include),
-    lambda done, total: progress.tell('reading trials:', done, total),
+    given.logs, edition, logs.Wanted(given.include, given.exclude),
+    lambda done, total: status.count(done, total, 'trials read'),
+    processes=min(8, len(os.sched_getaffinity(0))),
   )  # fmt: skip
   settings = leaderboard.Settings(
     ruleset=given.tuning_ruleset, mode=given.mode, workloads=given.workloads,
     reference=given.reference, num_samples=given.samples, seed=given.seed,
   )  # fmt: skip
-  progress.tell('scoring')
+  status.tell('scoring')
   contents = scored.contents(found, leaderboard.make(found, edition, settings))
   if given.title:
     contents.title = given.title
-  trials = recorded.trials(given.logs, lambda done: progress.tell('reading records:', done))
+  trials = recorded.trials(given.logs, lambda done: status.tell(f'{done:,} records read'))
   made = page.build(page.Material(
     contents, trials, recorded.studies(trials, given.logs), given.hardware_runs, _made(given),
-    progress.tell,
+    status.tell,
   ))  # fmt: skip
   write_whole(given.output, made.html)
+  status.clear()
   size = given.output.stat().st_size / 1e6
   print(f'{given.output}: {size:.2f} MB, {len(trials):,} trials, {time.monotonic() - began:.1f} s')
   if given.tables:
     _write_tables(made.tables, given.tables)
   if given.pictures:
-    _write_pictures(made.figures, given.pictures, progress)
+    _write_pictures(made.figures, given.pictures, status)
   return 0
 
 
@@ -85,9 +86,10 @@ def _write_tables(tables: list[Table], folder: Path) -> None:
   print(f'{folder}: {len(tables)} tables')
 
 
-def _write_pictures(figures: list[Figure], folder: Path, progress: '_Progress') -> None:
+def _write_pictures(figures: list[Figure], folder: Path, status: StatusLine) -> None:
   total = len(figures)
-  pictures.save(figures, folder, lambda done: progress.tell('drawing pictures:', done, total))
+  pictures.save(figures, folder, lambda done: status.count(done, total, 'pictures drawn'))
+  status.clear()
   print(f'{folder}: {total} pictures')
 
 
@@ -95,22 +97,6 @@ def _made(given: argparse.Namespace) -> str:
   now = datetime.datetime.now().astimezone().isoformat(sep=' ', timespec='minutes')
   version = algorithmic_efficiency.__version__
   return f'Made {now} by algorithmic-efficiency {version} from {given.logs.resolve().name}.'
-
-
-class _Progress:
-  """A line on the errors' stream now and then, so that a long reading does not look like a halt."""
-
-  def __init__(self) -> None:
-    self._said = time.monotonic()
-
-  def tell(self, what: str, done: int | None = None, total: int | None = None) -> None:
-    """What is done now, and how far it is."""
-    now = time.monotonic()
-    if now - self._said < _LINE_EVERY_SEC:
-      return
-    self._said = now
-    count = '' if done is None else f' {done:,}' if total is None else f' {done:,} of {total:,}'
-    print(f'report: {what}{count}', file=sys.stderr, flush=True)
 
 
 def _complain(message: str, code: int) -> int:
@@ -157,10 +143,10 @@ def _parse() -> argparse.Namespace:
     help='that are scored: auto, edition, found, or names with commas',
   )
   scoring.add_argument(
-    '--include', type=_names, default=(), metavar='NAMES', help='only these submissions'
+    '--include', type=_names, default='', metavar='NAMES', help='only these submissions'
   )
   scoring.add_argument(
-    '--exclude', type=_names, default=(), metavar='NAMES', help='not these submissions'
+    '--exclude', type=_names, default='', metavar='NAMES', help='not these submissions'
   )
   scoring.add_argument(
     '--reference', default='', metavar='NAME', help='the submission that speed-ups are over'
@@ -176,8 +162,8 @@ def _parse() -> argparse.Namespace:
   return parser.parse_args()
 
 
-def _names(text: str) -> set[str]:
-  return {name.strip() for name in text.split(',') if name.strip()}
+def _names(text: str) -> frozenset[str]:
+  return frozenset(name.strip() for name in text.split(',') if name.strip())
 
 
 def _count(text: str) -> int:

@@ -15,15 +15,15 @@ import json
 import os
 import shutil
 import sys
-import time
 from collections.abc import Collection
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from algorithmic_efficiency.errors import MeasurementError, UsageError, unknown_name
+from algorithmic_efficiency.errors import MeasurementError, UsageError
 from algorithmic_efficiency.records.whole_files import write_whole
 from algorithmic_efficiency.scoring import editions, leaderboard, logs, tables, time_to_target
+from algorithmic_efficiency.status_line import StatusLine
 from algorithmic_efficiency.workloads.facts import EDITIONS, NEWEST_EDITION
 
 
@@ -46,15 +46,16 @@ def main() -> int:
 def score(given: argparse.Namespace) -> int:
   """Reads, scores, tells and writes."""
   edition = editions.load(given.edition)
-  wanted = _wanted(given)
   settings = leaderboard.Settings(
     given.tuning_ruleset, given.mode, given.workloads, given.reference, given.samples, given.seed
   )
+  status = StatusLine('score')
   found = logs.read(
-    given.logs, edition, wanted, Progress(), processes=min(8, len(os.sched_getaffinity(0)))
-  )
-  for name in sorted((wanted.include | wanted.exclude) - wanted.asked):
-    raise UsageError(unknown_name('submission', name, wanted.asked))
+    given.logs, edition, logs.Wanted(given.include, given.exclude),
+    lambda done, total: status.count(done, total, 'trials read'),
+    processes=min(8, len(os.sched_getaffinity(0))),
+  )  # fmt: skip
+  status.clear()
   told = _warn(found.warnings)
   board = leaderboard.make(found, edition, settings)
   other = next(mode for mode in time_to_target.MODES if mode != given.mode)
@@ -79,45 +80,6 @@ def _warn(warnings: logs.Warnings, told: Collection[str] = ()) -> set[str]:
     if kind not in told:
       print(f'score: warning: {line}', file=sys.stderr)
   return set(warnings.places)
-
-
-class Progress:
-  """A bar on a terminal; in a log a line every few seconds, and none where it is quick."""
-
-  def __init__(self) -> None:
-    self._next = time.monotonic() + 2.0
-
-  def __call__(self, done: int, total: int) -> None:
-    """Tells of it."""
-    terminal = sys.stderr.isatty()
-    if terminal and (done == total or not done % 50):
-      end = '\r' if done < total else '\r\033[K'
-      print(f'reading trials: {done:,} of {total:,}', end=end, file=sys.stderr, flush=True)
-    elif not terminal and time.monotonic() >= self._next:
-      self._next = time.monotonic() + 2.0
-      print(f'reading trials: {done:,} of {total:,}', file=sys.stderr, flush=True)
-
-
-def _wanted(given: argparse.Namespace) -> 'Wanted':
-  include, exclude = (
-    {name.strip() for name in text.split(',') if name.strip()}
-    for text in (given.include, given.exclude)
-  )
-  return Wanted(include, exclude)
-
-
-@dataclasses.dataclass(frozen=True)
-class Wanted:
-  """Which submissions take part."""
-
-  include: set[str]
-  exclude: set[str]
-  asked: set[str] = dataclasses.field(default_factory=set)  # all names that were asked for
-
-  def __call__(self, submission: str) -> bool:
-    """Whether this one does."""
-    self.asked.add(submission)
-    return submission not in self.exclude and (not self.include or submission in self.include)
 
 
 def _write(
@@ -148,6 +110,10 @@ def _write(
   print(f'\nwritten to {folder}')
 
 
+def _names(text: str) -> frozenset[str]:
+  return frozenset(name.strip() for name in text.split(',') if name.strip())
+
+
 def _parse() -> argparse.Namespace:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -165,8 +131,8 @@ def _parse() -> argparse.Namespace:
   add('--workloads', default='auto', metavar='NAMES',
       help="what the score is over: names with commas, 'edition', 'found', or 'auto', the "
            "edition's if the logs have any of them; default %(default)s")  # fmt: skip
-  add('--include', default='', metavar='NAMES', help='only these submissions')
-  add('--exclude', default='', metavar='NAMES', help='not these submissions')
+  add('--include', type=_names, default='', metavar='NAMES', help='only these submissions')
+  add('--exclude', type=_names, default='', metavar='NAMES', help='not these submissions')
   add('--reference', default='', metavar='NAME',
       help="the submission of time ratio 1; default 'baseline', or else the best")  # fmt: skip
   add('--samples', type=int, default=1000, metavar='N',

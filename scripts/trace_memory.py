@@ -24,8 +24,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from algorithmic_efficiency.errors import MeasurementError, UsageError
+from algorithmic_efficiency.status_line import StatusLine
 
-_LINE_EVERY_SEC = 10.0
 _DROPPED = 'executable, inaccessible, small (of fewer than 4 pages)'
 _KEPT = 'heap, anonymous, library, file, stack'
 
@@ -109,49 +109,40 @@ def _run_command(tracing, given: argparse.Namespace) -> int:
 
 
 def _run(tracing, process, given: argparse.Namespace) -> int:
-  progress = _Progress(given.quiet)
-  reason = tracing.run(process, tell=progress.tell)
-  progress.end(reason, given.output)
+  windows = _Windows(given.quiet)
+  reason = tracing.run(process, tell=windows.tell)
+  windows.end(reason, given.output)
   process.close()
-  return 0 if progress.windows else 1
+  return 0 if windows.count else 1
 
 
-class _Progress:
-  """A line that is drawn again on a terminal, a line now and then in a log."""
+class _Windows:
+  """Counts the windows that were sampled, and tells of them."""
 
   def __init__(self, quiet: bool) -> None:
-    self.windows = 0
-    self._quiet = quiet
-    self._began = self._said = time.monotonic()
-    self._terminal = sys.stderr.isatty()
-    self._largest = 0
+    self.count = 0
+    self._quiet, self._began, self._largest = quiet, time.monotonic(), 0
+    self._status = StatusLine(quiet=quiet)
 
   def tell(self, number: int, touched: int) -> None:
     """A window has ended."""
-    self.windows = number + 1
+    self.count = number + 1
     self._largest = max(self._largest, touched)
-    now = time.monotonic()
-    if self._quiet or now - self._said < (0.2 if self._terminal else _LINE_EVERY_SEC):
-      return
-    self._said = now
-    text = f'{self.windows:,} windows, {now - self._began:.0f} s, {touched / 2**20:.1f} MiB touched'
-    if self._terminal:
-      print(f'\r\x1b[2K{text}', end='', file=sys.stderr, flush=True)
-    else:
-      print(text, file=sys.stderr, flush=True)
+    self._status.tell(
+      f'{self.count:,} windows, {time.monotonic() - self._began:.0f} s, '
+      f'{touched / 2**20:.1f} MiB touched'
+    )
 
   def end(self, reason: str, path: Path) -> None:
     """The trace has ended."""
-    line = '\r\x1b[2K' if self._terminal else ''
-    if not self.windows:
-      print(f'{line}trace_memory: error: no window was sampled: {reason}.', file=sys.stderr)
-      return
-    if self._quiet:
-      return
-    print(
-      f'{line}{self.windows:,} windows in {time.monotonic() - self._began:.1f} s, at most '
-      f'{self._largest / 2**20:.1f} MiB touched in one; {reason}. Trace: {path}', file=sys.stderr,
-    )  # fmt: skip
+    self._status.clear()
+    if not self.count:
+      print(f'trace_memory: error: no window was sampled: {reason}.', file=sys.stderr)
+    elif not self._quiet:
+      print(
+        f'{self.count:,} windows in {time.monotonic() - self._began:.1f} s, at most '
+        f'{self._largest / 2**20:.1f} MiB touched in one; {reason}. Trace: {path}', file=sys.stderr,
+      )  # fmt: skip
 
 
 def _list_backends() -> int:

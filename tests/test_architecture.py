@@ -22,6 +22,7 @@ FRONT_DOOR = {
   'logging_utils',
   'pytorch_utils',
   'spec',
+  'status_line',
   'submission_runner',
 }
 FRAMEWORK_MODULES = {'jax', 'jaxlib', 'flax', 'optax', 'torch', 'tensorflow'}

@@ -17,7 +17,7 @@ import os
 import re
 import signal
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from algorithmic_efficiency.errors import UsageError
+from algorithmic_efficiency.errors import UsageError, unknown_name
 from algorithmic_efficiency.frameworks import FRAMEWORKS
 from algorithmic_efficiency.records.run_folder import TrialFolder
 from algorithmic_efficiency.scoring import rows
@@ -112,6 +112,23 @@ class Logs:
 
 
 @dataclass(frozen=True)
+class Wanted:
+  """Which submissions are read, by name: all but the excluded, or only the included of those."""
+
+  include: frozenset[str] = frozenset()
+  exclude: frozenset[str] = frozenset()
+
+  def has(self, submission: str) -> bool:
+    """Whether this one is."""
+    return submission not in self.exclude and (not self.include or submission in self.include)
+
+  def check(self, submissions: Collection[str]) -> None:
+    """Raises UsageError for a name that is none of these submissions'."""
+    for name in sorted((self.include | self.exclude).difference(submissions)):
+      raise UsageError(unknown_name('submission', name, submissions))
+
+
+@dataclass(frozen=True)
 class _Found:
   """A trial's folder and what the folders above say of it.
 
@@ -133,7 +150,7 @@ class _Found:
 def read(
   root: str | os.PathLike[str],
   edition: Edition,
-  wanted: Callable[[str], bool] = lambda submission: True,
+  wanted: Wanted | None = None,
   progress: Callable[[int, int], object] = lambda done, total: None,
   processes: int = 1,
 ) -> Logs:
@@ -141,23 +158,27 @@ def read(
 
   Args:
     edition: gives the workloads' metrics.
-    wanted: which submissions are read, by name.
+    wanted: which submissions are read; all of them by default.
     progress: is told how many trials are read, and of how many.
     processes: that read, where there are many trials. With more than one, a program's own code
       must be guarded by `if __name__ == '__main__'`, as it is loaded in each of them.
 
-  Raises UsageError where the folder is none, or has no trial.
+  Raises UsageError where the folder is none, has no trial, or lacks a submission that is wanted.
   """
   top = Path(root)
   if not top.is_dir():
     raise UsageError(f'{str(top)!r} is no folder; give the folder that holds the logs.')
   warnings = Warnings()
-  found = [f for f in _find(top, warnings) if wanted(f.submission)]
+  found = list(_find(top, warnings))
+  there = {f.submission for f in found}
+  if wanted and there:
+    wanted.check(there)
+    found = [f for f in found if wanted.has(f.submission)]
   found = _by_parents(_numbered(found, warnings), warnings)
   if not found:
     raise UsageError(
-      f'There is no trial in {str(top)!r}: no folder trial_<number> or run_<number> of a '
-      'submission that is wanted.'
+      f'There is no trial in {str(top)!r}: no folder trial_<number> or run_<number>'
+      f'{" of a submission that is wanted" if there else ""}.'
     )
   _record.cache_clear()  # it may have been written since
   jobs = list[_Job]()

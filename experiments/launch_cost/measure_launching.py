@@ -25,7 +25,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,13 +135,20 @@ def measure_slots(launchers: list[Launcher], trials: int, folder: Path) -> Itera
 
 
 class Killer(threading.Thread):
-  """Kills the training of some of a plan's first attempts, each once, at random moments."""
+  """Kills the training of some of a plan's first attempts, each once, at random moments.
+
+  A trial that is over before its moment has come is replaced by one that has not begun.
+  """
 
   def __init__(self, logs: Path, trials: int, share: float) -> None:
     super().__init__(daemon=True)
-    chosen = random.Random(0).sample(range(trials), round(trials * share))
-    self._delays = {index: random.Random(index).uniform(0.1, 6.0) for index in chosen}
+    self._random, self._trials = random.Random(0), trials
+    chosen = self._random.sample(range(trials), round(trials * share))
+    self._delays = {index: self._delay() for index in chosen}
     self._logs, self.hits, self.over = logs, set[str](), threading.Event()
+
+  def _delay(self) -> float:
+    return self._random.uniform(0.1, 5.0)
 
   def run(self) -> None:
     """Until `over` is set."""
@@ -156,6 +163,13 @@ class Killer(threading.Thread):
           del self._delays[index]
           if 'ended' not in attempts[0] and _kill(folder, jobs[index]):
             self.hits.add(jobs[index].name)
+          else:
+            self._choose_another(folder, jobs)
+
+  def _choose_another(self, folder: PlanFolder, jobs: Sequence[Job]) -> None:
+    waiting = [i for i in range(self._trials) if not folder.attempts(jobs[i])]
+    if waiting := [i for i in waiting if i not in self._delays]:
+      self._delays[self._random.choice(waiting)] = self._delay()
 
 
 def _kill(folder: PlanFolder, job: Job) -> bool:
