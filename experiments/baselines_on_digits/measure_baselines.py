@@ -23,13 +23,15 @@ FRAMEWORKS = ('jax', 'pytorch')
 STEPS = 2_000  # the workload's step hint, at which every schedule has come to zero
 
 
-def command(path: Path, framework: str, study: int, trials: int, logs: Path) -> list[str]:
+def command(
+  path: Path, framework: str, study: int, trials: int, steps: int, logs: Path
+) -> list[str]:
   """A study of one baseline; both frameworks draw the same points from one seed."""
   return [
     'submission_runner.py', f'--framework={framework}', f'--workload=digits_{framework}',
     f'--submission_path={path}', f'--log_dir={logs}', f'--num_tuning_trials={trials}',
     f'--tuning_search_space={path.parents[1] / "tuning_search_space.json"}',
-    f'--rng_seed={study}', f'--max_global_steps={STEPS}', '--eval_period_steps=20',
+    f'--rng_seed={study}', f'--max_global_steps={steps}', '--eval_period_steps=20',
     '--save_checkpoints=false', '--telemetry=row', '--device=cpu',
   ]  # fmt: skip
 
@@ -44,14 +46,14 @@ def main() -> None:
   parser.add_argument('--slots', type=int, help='runs at a time; default: one for each core')
   given = parser.parse_args()
   found = side_by_side.baselines()
-  studies, trials = (2, 2) if given.smoke else (3, 5)
+  studies, trials, steps = (2, 2, 300) if given.smoke else (3, 5, STEPS)
   if given.smoke:
     found = {name: found[name] for name in ('adamw', 'sgd_nesterov')}
   shutil.rmtree(given.runs, ignore_errors=True)
   jobs = [
     (
       f'{name} {framework} study {study}',
-      command(paths[framework], framework, study, trials,
+      command(paths[framework], framework, study, trials, steps,
               given.runs.resolve() / f'{name}_{framework}' / f'study_{study}'),
     )
     for study in range(1, studies + 1)
