@@ -1,4 +1,4 @@
-"""The experiments about baselines and scores, small: their tables and their pictures."""
+"""The experiments about baselines, scores and exports, small: their tables and their pictures."""
 
 import csv
 import subprocess
@@ -62,3 +62,16 @@ def test_scoring_speed(tmp_path):
   assert read(table)[0]['trials'] == '70'
   run('scoring_speed/plot_scoring.py', f'--table={table}')
   assert (tmp_path / 'plot_scoring.png').read_bytes().startswith(PNG)
+
+
+def test_export_cost(tmp_path):
+  pytest.importorskip('tensorboard', reason='needs the extra "tensorboard"')
+  table = tmp_path / 'results.csv'
+  said = run('export_cost/measure_export.py', '--smoke', f'--output={table}')
+  assert 'steps a second over none 1.000 (1.000 to 1.000)' in said  # the bare run over itself
+  rows = read(table)
+  assert [row['export'] for row in rows] == ['none', 'tensorboard']
+  bare, exported = (float(row['processor_sec']) for row in rows)
+  assert exported > bare > 0
+  run('export_cost/plot_export.py', f'--table={table}')
+  assert (tmp_path / 'plot_export.png').read_bytes().startswith(PNG)

@@ -82,7 +82,8 @@ def _first(groups: Sequence[Sequence[str]], known: Collection[str]) -> list[str]
 
 
 def _read_csv(data: bytes, wanted: Sequence[Sequence[str]], last: str, table: Table) -> None:
-  data = data.replace(b'\r\n', b'\n')
+  if b'\r' in data:
+    data = data.replace(b'\r\n', b'\n')
   end = data.find(b'\n')
   first = data if end < 0 else data[:end]
   header = next(csv.reader([first.decode('utf-8', 'replace')]), [])
