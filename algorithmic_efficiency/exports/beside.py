@@ -56,7 +56,9 @@ def _start(folder: RunFolder, trials: Sequence[str], sinks: Sequence[str]) -> su
     stdout=subprocess.PIPE,
     stderr=subprocess.DEVNULL,  # what it has to say goes to stdout
     text=True,
-    start_new_session=True,  # a Ctrl-C is for the run, which ends this process itself
+    # A Ctrl-C is for the run, which ends this process itself. In a session of its own Linux would
+    # share the processor evenly between the two (autogroups), however low its priority.
+    process_group=0,
     cwd=Path(algorithmic_efficiency.__file__).parents[1],  # importable where not installed
   )
 

@@ -158,7 +158,9 @@ def draw_heat_map(frameworks: list[str], tables: dict[str, Table], folder: Path)
     axes.text(training[0]['begin_sec'], 1.01 * height, ' training begins', fontsize=8)
     mark_parts(strip, axes, parts, height)
     axes.set(xlim=(0, seconds[-1]), ylim=(0, height), xlabel='seconds')
-    axes.set_title(f'{framework}: {height:,.0f} MiB were ever touched', loc='left', fontsize=10)
+    axes.set_title(
+      f'{framework}: {height:,.0f} MiB were ever touched', loc='left', fontsize=10, pad=16
+    )
   figure.colorbar(image, ax=grid, label='touched in a window, %', shrink=0.5, pad=0.01)
   regions = [region for region in REGIONS if chosen(tables['heat_parts'], region=region)]
   handles = [Patch(color=REGIONS[region]) for region in regions]

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 from conftest import ROOT
 from recorded import START, algoperf_trial, lines, numbers, row, trial
@@ -19,6 +20,7 @@ from test_export_tensorboard import Board, as_recorded
 # MLflow's own reader uses what its data base layer has marked as old.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings('ignore::DeprecationWarning')]
 SCRIPT = ROOT / 'scripts' / 'export.py'
+_EXPORTER = 'algorithmic_efficiency.exports.sidecar'
 
 
 def needs(*packages):
@@ -279,6 +281,7 @@ def test_a_killed_run_is_exported_and_goes_on_in_the_same_place(command):
   process = subprocess.Popen(command.arguments(**flags), stdout=subprocess.DEVNULL)
   file = folder_of(command) / 'metrics.jsonl'
   wait_until(lambda: file.exists() and file.read_bytes().count(b'\n') > 5)
+  assert_last_in_line(process.pid)
   process.send_signal(signal.SIGKILL)
   process.wait()
   rows = file.read_bytes().count(b'\n')
@@ -290,6 +293,17 @@ def test_a_killed_run_is_exported_and_goes_on_in_the_same_place(command):
   scalars = {n: p for n, p in board.scalars().items() if not n.startswith('telemetry/')}
   assert scalars == as_recorded(folder_of(command))
   assert '| status | complete |' in board.text('status')
+
+
+def assert_last_in_line(run):
+  """The exporter of a run leaves it the processor, and its Ctrl-C.
+
+  In another session Linux would weigh the two alike, whatever their priorities (autogroups).
+  """
+  (exporter,) = (p.pid for p in psutil.Process(run).children() if _EXPORTER in p.cmdline())
+  assert os.sched_getscheduler(exporter) == os.SCHED_IDLE
+  assert os.getsid(exporter) == os.getsid(run)
+  assert os.getpgid(exporter) != os.getpgid(run)
 
 
 def _status_of(events):
