@@ -33,13 +33,17 @@ def main() -> None:
         axes.plot([x] * len(values), values, 'o', color=colour, ms=3, alpha=0.4)
         axes.plot([x - 0.1, x + 0.1], [middle] * 2, color=colour, lw=2.5,
                   label='' if place else label)  # fmt: skip
-        axes.annotate(f' {middle:.{digits}f}', (x + 0.1, middle), va='center', fontsize=7)
+        axes.annotate(
+          f'{middle:.{digits}f}', (x, middle), (0, 4), textcoords='offset points', ha='center',
+          fontsize=7,
+        )  # fmt: skip
   for axes in (rates, seconds):
     axes.set_xticks(range(len(kinds)), [kind if ',' not in kind else 'all' for kind in kinds])
     axes.margins(x=0.12)
-  rates.axhline(1, color='#888888', lw=0.8)
+  for axes, line in ((rates, 1), (seconds, 0)):
+    axes.axhline(line, color='#888888', lw=0.8)
   rates.set(ylabel='steps a second over those without')
-  seconds.set(ylabel='processor seconds more', ylim=(0, None))
+  seconds.set(ylabel='processor seconds more')
   rates.legend(fontsize=8)
   style.save(figure, table.parent / 'plot_export.png')
 
