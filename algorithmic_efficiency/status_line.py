@@ -11,7 +11,8 @@ _DRAWN_EVERY_SEC = 0.1
 class StatusLine:
   """Drawn over itself on a terminal; in a log a line of its own now and then, so none if quick.
 
-  It goes to the errors' stream, so that a command's output holds what was asked for alone.
+  It goes to the errors' stream, so that a command's output holds what was asked for alone. As a
+  context it takes the line off the terminal at its end, so that an error is not written behind it.
 
   Args:
     name: stands before each text; '' for none.
@@ -25,8 +26,14 @@ class StatusLine:
     self._every_sec = _DRAWN_EVERY_SEC if self._terminal else log_every_sec
     self._quiet = quiet
     self._told = time.monotonic()
-    self._first: tuple[float, int] | None = None
+    self._first: tuple[str, float, int] | None = None
     self._drawn = False
+
+  def __enter__(self) -> 'StatusLine':
+    return self
+
+  def __exit__(self, *error: object) -> None:
+    self.clear()
 
   def tell(self, text: str) -> None:
     """What is done now, unless something was told just before."""
@@ -45,9 +52,9 @@ class StatusLine:
     That is told by those after the first count, for what comes first often loads libraries too.
     """
     now = time.monotonic()
-    if self._first is None:
-      self._first = now, done
-    began, before = self._first
+    if self._first is None or self._first[0] != things or done < self._first[2]:
+      self._first = things, now, done
+    _, began, before = self._first
     text = f'{done:,}/{total:,} {things}'
     if done > before:
       text += f', {(total - done) * (now - began) / (done - before):.0f} s left'
@@ -59,11 +66,11 @@ class StatusLine:
     self.tell(text)
 
   def clear(self) -> None:
-    """Takes the line off the terminal; the next is told as if it were the first."""
+    """Takes the line off the terminal, for something else to be written there."""
     if self._drawn:
       self._draw('')
       _write('\r')
-    self._drawn, self._first = False, None
+    self._drawn = False
 
   def _draw(self, text: str) -> None:
     width = (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1

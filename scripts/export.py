@@ -50,18 +50,23 @@ def _export(given: argparse.Namespace, names: tuple[str, ...]) -> int:
       'eval_measurements.csv.', 1
     )  # fmt: skip
   period = None if given.no_telemetry else given.telemetry_period_sec
-  exporter = Exporter(given.logs, output, given.project, period, _warn)
-  codes = [_export_to(name, exporter, paths) for name in names]
+  with StatusLine() as status:
+
+    def warn(sentence: str) -> None:
+      status.clear()
+      print(f'export: {sentence}.', file=sys.stderr)
+
+    exporter = Exporter(given.logs, output, given.project, period, warn)
+    codes = [_export_to(name, exporter, paths, status) for name in names]
   return max(codes)
 
 
-def _export_to(name: str, exporter: Exporter, paths: list[Path]) -> int:
+def _export_to(name: str, exporter: Exporter, paths: list[Path], status: StatusLine) -> int:
   """One sink; what goes wrong with a trial keeps no other from being exported."""
   began = time.monotonic()
-  status = StatusLine(name)
   outcomes: list[Outcome] = []
   for done, path in enumerate(paths):
-    status.count(done, len(paths), 'trials', str(path))
+    status.count(done, len(paths), 'trials', f'{path} to {name}')
     try:
       outcomes.append(exporter.follow(path, name).end())
     except Busy as error:
@@ -80,10 +85,6 @@ def _export_to(name: str, exporter: Exporter, paths: list[Path]) -> int:
     f'{time.monotonic() - began:.1f} s{unchanged}: {exporter.place(name)}'
   )
   return int(len(outcomes) < len(paths))
-
-
-def _warn(sentence: str) -> None:
-  print(f'export: {sentence}.', file=sys.stderr)
 
 
 def _complain(message: str, code: int) -> int:

@@ -62,11 +62,10 @@ def _export(given: argparse.Namespace) -> int:
     )  # fmt: skip
   folder = given.output_dir or Path(f'{given.folder[0].resolve()}_kernels')
   exporter = Exporter(folder, options, pattern, given.jobs)
-  status = StatusLine()
-  manifest = exporter.run(
-    sources, lambda done, line: status.count(done, len(sources), 'traces', line['trace'])
-  )
-  status.clear()
+  with StatusLine() as status:
+    manifest = exporter.run(
+      sources, lambda done, line: status.count(done, len(sources), 'traces', line['trace'])
+    )
   count = exporter.write_tables(sources, given.parquet)
   if given.gviz:
     print(f'{exporter.write_gviz(sources):,} files in {folder / "gviz"}')

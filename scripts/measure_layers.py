@@ -57,13 +57,12 @@ def _measure(given: argparse.Namespace) -> None:
     return
   meter = Meter(Telemetry(), given.idle_sec, given.repeats, given.min_sec)
   print(f'{given.framework} on {runner.kind}, power by {meter.source}', flush=True)
-  status = StatusLine()
-  measurement = Measurement(
-    given.output_dir, runner, meter,
-    lambda what, done, total: status.count(done, total, 'measured', what),
-  )  # fmt: skip
-  measurement.run(asked, given.repeats_in_network)
-  status.clear()
+  with StatusLine() as status:
+    measurement = Measurement(
+      given.output_dir, runner, meter,
+      lambda what, done, total: status.count(done, total, 'measured', what),
+    )  # fmt: skip
+    measurement.run(asked, given.repeats_in_network)
   print(f'written to {given.output_dir / "layers.csv"} and networks.csv')
 
 

@@ -34,7 +34,8 @@ def main() -> int:
   """Returns the exit code."""
   given = _parse()
   try:
-    return _report(given)
+    with StatusLine('report', log_every_sec=5.0) as status:
+      return _report(given, status)
   except UsageError as error:
     return _complain(str(error), 2)
   except MeasurementError as error:
@@ -45,8 +46,8 @@ def main() -> int:
     return _complain('stopped; no page was written.', 130)
 
 
-def _report(given: argparse.Namespace) -> int:
-  began, status = time.monotonic(), StatusLine('report', log_every_sec=5.0)
+def _report(given: argparse.Namespace, status: StatusLine) -> int:
+  began = time.monotonic()
   if not given.output.absolute().parent.is_dir():
     raise UsageError(f'--output={str(given.output)!r}: its folder is not there; make it first.')
   edition = editions.load(given.edition)

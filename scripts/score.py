@@ -49,13 +49,12 @@ def score(given: argparse.Namespace) -> int:
   settings = leaderboard.Settings(
     given.tuning_ruleset, given.mode, given.workloads, given.reference, given.samples, given.seed
   )
-  status = StatusLine('score')
-  found = logs.read(
-    given.logs, edition, logs.Wanted(given.include, given.exclude),
-    lambda done, total: status.count(done, total, 'trials read'),
-    processes=min(8, len(os.sched_getaffinity(0))),
-  )  # fmt: skip
-  status.clear()
+  with StatusLine('score') as status:
+    found = logs.read(
+      given.logs, edition, logs.Wanted(given.include, given.exclude),
+      lambda done, total: status.count(done, total, 'trials read'),
+      processes=min(8, len(os.sched_getaffinity(0))),
+    )  # fmt: skip
   told = _warn(found.warnings)
   board = leaderboard.make(found, edition, settings)
   other = next(mode for mode in time_to_target.MODES if mode != given.mode)

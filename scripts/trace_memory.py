@@ -109,9 +109,10 @@ def _run_command(tracing, given: argparse.Namespace) -> int:
 
 
 def _run(tracing, process, given: argparse.Namespace) -> int:
-  windows = _Windows(given.quiet)
-  reason = tracing.run(process, tell=windows.tell)
-  windows.end(reason, given.output)
+  with StatusLine(quiet=given.quiet) as status:
+    windows = _Windows(status)
+    reason = tracing.run(process, tell=windows.tell)
+  windows.end(reason, given.output, given.quiet)
   process.close()
   return 0 if windows.count else 1
 
@@ -119,10 +120,9 @@ def _run(tracing, process, given: argparse.Namespace) -> int:
 class _Windows:
   """Counts the windows that were sampled, and tells of them."""
 
-  def __init__(self, quiet: bool) -> None:
+  def __init__(self, status: StatusLine) -> None:
     self.count = 0
-    self._quiet, self._began, self._largest = quiet, time.monotonic(), 0
-    self._status = StatusLine(quiet=quiet)
+    self._status, self._began, self._largest = status, time.monotonic(), 0
 
   def tell(self, number: int, touched: int) -> None:
     """A window has ended."""
@@ -133,12 +133,11 @@ class _Windows:
       f'{touched / 2**20:.1f} MiB touched'
     )
 
-  def end(self, reason: str, path: Path) -> None:
+  def end(self, reason: str, path: Path, quiet: bool) -> None:
     """The trace has ended."""
-    self._status.clear()
     if not self.count:
       print(f'trace_memory: error: no window was sampled: {reason}.', file=sys.stderr)
-    elif not self._quiet:
+    elif not quiet:
       print(
         f'{self.count:,} windows in {time.monotonic() - self._began:.1f} s, at most '
         f'{self._largest / 2**20:.1f} MiB touched in one; {reason}. Trace: {path}', file=sys.stderr,

@@ -91,3 +91,21 @@ def test_a_terminal_has_one_line_that_is_taken_away_at_the_end():
   bars = [line.split(']')[0].count('#') for line in drawn]
   assert bars == sorted(bars)
   assert 5 <= len(bars) <= 21
+
+
+def test_an_error_does_not_stand_behind_the_line():
+  code = f"""
+import sys, time
+sys.path.insert(0, {str(ROOT)!r})
+from algorithmic_efficiency.status_line import StatusLine
+try:
+  with StatusLine() as status:
+    time.sleep(0.2)
+    status.tell('half of it')
+    raise ValueError('the other half')
+except ValueError as error:
+  print(error, file=sys.stderr)
+"""
+  drawn, wiped, said = on_a_terminal(code).removesuffix('\r\n').split('\r')[1:]
+  assert drawn.rstrip() == 'half of it'
+  assert (wiped.strip(), said) == ('', 'the other half')

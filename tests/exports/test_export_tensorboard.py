@@ -256,4 +256,4 @@ def test_progress_is_told_of_many_trials(tmp_path, monkeypatch):
   clock = iter(range(0, 10**6, 20))
   monkeypatch.setattr(time, 'monotonic', lambda: float(next(clock)))
   done = export(tmp_path)
-  assert 'tensorboard: 1/3 trials, ' in done.stderr
+  assert '1/3 trials, ' in done.stderr
