@@ -40,6 +40,12 @@ _ENERGY = 'energy.submission_joules'
 _MANY = 800  # trials that are worth the start of further processes
 _STEP = 'global_step'
 _TOTAL = 'total_duration'
+# Names alone: paths of files that are not there, made thousands of times, take their time too.
+_NAMED = TrialFolder(Path())
+_TABLES = (
+  _NAMED.eval_measurements_csv.name, _NAMED.metrics_csv.name, _NAMED.metrics_jsonl.name,
+)  # fmt: skip
+_HPARAMS, _META_DATA = _NAMED.hparams.name, _NAMED.meta_data(0).name
 
 
 @dataclass(frozen=True)
@@ -330,17 +336,15 @@ def _read_trial(job: _Job) -> tuple[Trial | None, _Notes]:
   """The trial, or None where there is nothing of it to score; and what to warn of."""
   found, goal = job.found, job.goal
   notes: _Notes = []
-  files = TrialFolder(found.folder)
   there = _names_in(found.folder)
-  kinds = (files.eval_measurements_csv, files.metrics_csv, files.metrics_jsonl)
-  path = next((path for path in kinds if path.name in there), None)
+  table_name = next((name for name in _TABLES if name in there), None)
   place = f'{found.submission}/study_{found.study}/{found.folder.parent.name}/{found.folder.name}'
-  if path is None:
+  if table_name is None:
     return None, [('trials without a table of evaluations are left out', place)]
   metric = f'validation/{goal.metric}'
   values, times = (metric, goal.metric), _TIMES
   try:
-    table = rows.read(path, (values, times, (_STEP,), (_ENERGY,)), last=_TOTAL)
+    table = rows.read(found.folder / table_name, (values, times, (_STEP,), (_ENERGY,)), last=_TOTAL)
   except (OSError, csv.Error):
     return None, [('trials whose table cannot be read are left out', place)]
   for count, kind in (
@@ -364,7 +368,7 @@ def _read_trial(job: _Job) -> tuple[Trial | None, _Notes]:
   total_sec = max((float(t) for t in (table.last, *submission_sec[-1:]) if t == t), default=0.0)
   return Trial(
     found.submission, found.study, found.workload, found.framework, found.number, found.folder,
-    _json(files.hparams) if files.hparams.name in there else {}, _devices(files, there),
+    _json(found.folder / _HPARAMS) if _HPARAMS in there else {}, _devices(found.folder, there),
     column((_STEP,), ''), submission_sec,
     column(values, "tables without their workload's metric reach no target"),
     table.columns.get(_ENERGY), total_sec,
@@ -380,13 +384,11 @@ def _json(path: Path) -> dict[str, Any]:
   return data if isinstance(data, dict) else {}
 
 
-def _devices(files: TrialFolder, there: set[str]) -> int | None:
+def _devices(folder: Path, there: set[str]) -> int | None:
   """Devices that the trial trained on, by this bench's record or AlgoPerf's."""
-  record = _record(files.path.parent)
-  meta_data = files.meta_data(0)
-  numbers = [record.get('num_devices')]
-  if meta_data.name in there:
-    numbers.append(_json(meta_data).get('gpu_count'))
+  numbers = [_record(folder.parent).get('num_devices')]
+  if _META_DATA in there:
+    numbers.append(_json(folder / _META_DATA).get('gpu_count'))
   for number in numbers:
     if isinstance(number, int | float | str) and str(number).isdecimal() and int(number):
       return int(number)
