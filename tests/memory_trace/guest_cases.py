@@ -44,8 +44,8 @@ CASES: dict[str, dict[str, tuple[str, int]]] = {
   # DAMON does not empty the TLB, and so does not see what is always in it. An emulated one holds
   # all of these pages, a real one does not: hence --flush.
   'damon': {
-    'read': ('--flush --access=read --total_mib=256 --hot_at_mib=100 --hot_mib=32', 16),
-    'mixed': ('--flush --access=mixed --total_mib=128 --hot_at_mib=64 --hot_mib=16', 16),
+    'read': ('--flush --access=read --total_mib=256 --hot_at_mib=100 --hot_mib=32', 40),
+    'mixed': ('--flush --access=mixed --total_mib=128 --hot_at_mib=64 --hot_mib=16', 40),
   },
 }
 OPTIONS = {'page_idle': {}, 'damon': {'sample_sec': 0.2}}
