@@ -231,10 +231,12 @@ def test_a_run_that_is_stopped_is_saved_and_says_75(frameworks, shared, started)
   assert '--resume' in said
 
 
-def test_a_run_in_a_script_is_stopped_as_well(frameworks, started):
+def test_a_run_in_a_script_is_stopped_as_well(frameworks, shared, started):
   options = ['--env=LOG_DIR=/shared', '--env=DATA=embedded', f'--env=FRAMEWORK={frameworks[0]}']
   script = 'experiments/simple_example_mnist_loss/measure_loss.sh'
-  container = started(script, '--num_tuning_trials=20', options=options)
+  slowly.write_submission(shared, frameworks[0])
+  path = f'--submission_path=/shared/slowly_{frameworks[0]}/submission.py'
+  container = started(script, path, options=options)
   wait_for(container, 'step')
   code, said = stop(container)
   assert code == 75, said
