@@ -47,6 +47,12 @@ def write_submission(
   return path
 
 
+def hold(folder: Path) -> None:
+  """Takes `let_go` back."""
+  for path in folder.glob('slowly_*/go'):
+    path.unlink()
+
+
 def let_go(folder: Path) -> None:
   """Ends the waiting of the submissions in `folder`."""
   for path in folder.glob('slowly_*'):

@@ -59,9 +59,10 @@ class Launched:
       [*words, *flags], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
-  def end(self, expect=0):
+  def end(self, expect=0, *, hurry=True):
     """Waits for it; what it printed."""
-    slowly.let_go(self.log_dir.parent)
+    if hurry:
+      slowly.let_go(self.log_dir.parent)
     said, _ = self.process.communicate(timeout=200)
     assert self.process.returncode == expect, f'{said}\n{self.slurm_logs()}'
     return said
@@ -181,7 +182,7 @@ def test_a_job_with_more_right_to_the_node_is_let_through(launch, undisturbed, t
   assert run.losses() == undisturbed[0]
 
 
-def test_the_time_limit_is_no_end_and_a_cancelled_job_stays_so(launch, undisturbed):
+def test_the_time_limit_is_no_end_and_a_cancelled_job_stays_so(launch, undisturbed, tmp_path):
   limited = launch(
     '--slurm_wait', '--sbatch=--time=1', '--slurm_signal_sec=40', name='limited', steps=10**6
   )
@@ -191,8 +192,10 @@ def test_the_time_limit_is_no_end_and_a_cancelled_job_stays_so(launch, undisturb
   assert "SLURM's last word is CANCELLED" in said
   assert cancelled.outcomes() == ['saved']
   # --resume submits it anew, and does not while it is in the queue.
-  launch('--resume', name='cancelled', retries=3).end()
-  assert '1 are in the queue' in launch('--resume', name='cancelled', retries=3).end()
+  slowly.hold(tmp_path)
+  launch('--resume', name='cancelled', retries=3).end(hurry=False)
+  again = launch('--resume', name='cancelled', retries=3)
+  assert '1 are in the queue' in again.end(hurry=False)
   assert '1 complete' in launch('--resume', '--slurm_wait', name='cancelled', retries=3).end()
   assert cancelled.outcomes() == ['saved', 'complete']
   assert cancelled.losses() == undisturbed[0]
