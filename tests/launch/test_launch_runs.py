@@ -9,6 +9,7 @@ import time
 
 import psutil
 import pytest
+import slowly
 
 from algorithmic_efficiency.launch.command import ROOT
 
@@ -30,7 +31,7 @@ def run(words):
 
 
 def losses(logs):
-  rows = (logs / 'mnist' / 'study_1' / 'digits_jax' / 'run_1' / 'metrics.jsonl').read_text()
+  rows = (logs / 'slowly' / 'study_1' / 'digits_jax' / 'run_1' / 'metrics.jsonl').read_text()
   return [json.loads(row)['validation/loss'] for row in rows.splitlines()]
 
 
@@ -48,17 +49,18 @@ def wait_for(path):
 
 def test_a_killed_launcher_and_killed_training_change_no_number(tmp_path):
   """The launcher is killed, then, after --resume, the training; the third time it ends."""
-  steps = [
-    '--flag=max_global_steps=4000',
-    '--flag=eval_period_steps=1000',
-    '--retries=1',
-    '--seed=5',
-  ]
+  path = slowly.write_submission(tmp_path, 'jax', after_step=20)
+  words = [
+    f'--submission_path={path}', '--flag=max_global_steps=200', '--flag=eval_period_steps=20',
+    '--retries=1', '--seed=5',
+  ]  # fmt: skip
   plain, killed = tmp_path / 'plain', tmp_path / 'killed'
-  assert run(command(plain, *steps)).returncode == 0
-  row = killed / 'mnist' / 'study_1' / 'digits_jax' / 'run_1' / 'metrics.jsonl'
+  slowly.let_go(tmp_path)
+  assert run(command(plain, *words)).returncode == 0
+  slowly.hold(tmp_path)
+  row = killed / 'slowly' / 'study_1' / 'digits_jax' / 'run_1' / 'metrics.jsonl'
   launcher = subprocess.Popen(
-    command(killed, *steps), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    command(killed, *words), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
   )
   wait_for(row)
   left = [p for p in psutil.Process(launcher.pid).children() if p.is_running()]
@@ -77,11 +79,13 @@ def test_a_killed_launcher_and_killed_training_change_no_number(tmp_path):
       os.kill(attempts[1]['pid'], signal.SIGKILL)
       break
     time.sleep(0.02)
+  slowly.let_go(tmp_path)
   out, errors = again.communicate(timeout=200)
   assert again.returncode == 0, out + errors
   assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in left)
-  assert outcomes(killed) in ([['lost', 'killed', 'complete']], [['lost', 'complete']])
+  assert outcomes(killed) == [['lost', 'killed', 'complete']]
   assert losses(killed) == losses(plain)
+  assert len(losses(plain)) == 11
   status = run([sys.executable, str(SCRIPT), f'--log_dir={killed}', '--status'])
   assert status.stdout.splitlines()[-1] == '1 complete'
 
