@@ -276,7 +276,7 @@ def test_beside_a_run_all_that_is_recorded_is_exported(command):
 @needs('tensorboard')
 def test_a_killed_run_is_exported_and_goes_on_in_the_same_place(command):
   flags = {
-    'max_global_steps': 3000, 'eval_period_steps': 20, 'data': 'synthetic', 'export': 'tensorboard',
+    'max_global_steps': 8000, 'eval_period_steps': 20, 'data': 'synthetic', 'export': 'tensorboard',
   }  # fmt: skip
   process = subprocess.Popen(command.arguments(**flags), stdout=subprocess.DEVNULL)
   file = folder_of(command) / 'metrics.jsonl'
