@@ -52,7 +52,7 @@ def _report(given: argparse.Namespace, status: StatusLine) -> int:
     raise UsageError(f'--output={str(given.output)!r}: its folder is not there; make it first.')
   edition = editions.load(given.edition)
   found = logs.read(
-    given.logs, edition, logs.Wanted(given.include, given.exclude),
+    given.logs, edition, logs.Wanted.named(given.include, given.exclude),
     lambda done, total: status.count(done, total, 'trials read'),
     processes=min(8, len(os.sched_getaffinity(0))),
   )  # fmt: skip
@@ -143,12 +143,8 @@ def _parse() -> argparse.Namespace:
     metavar='NAMES',
     help='that are scored: auto, edition, found, or names with commas',
   )
-  scoring.add_argument(
-    '--include', type=_names, default='', metavar='NAMES', help='only these submissions'
-  )
-  scoring.add_argument(
-    '--exclude', type=_names, default='', metavar='NAMES', help='not these submissions'
-  )
+  scoring.add_argument('--include', default='', metavar='NAMES', help='only these submissions')
+  scoring.add_argument('--exclude', default='', metavar='NAMES', help='not these submissions')
   scoring.add_argument(
     '--reference', default='', metavar='NAME', help='the submission that speed-ups are over'
   )
@@ -161,10 +157,6 @@ def _parse() -> argparse.Namespace:
   )
   scoring.add_argument('--seed', type=_count, default=0, metavar='N', help='of the bootstrap')
   return parser.parse_args()
-
-
-def _names(text: str) -> frozenset[str]:
-  return frozenset(name.strip() for name in text.split(',') if name.strip())
 
 
 def _count(text: str) -> int:

@@ -51,7 +51,7 @@ def score(given: argparse.Namespace) -> int:
   )
   with StatusLine('score') as status:
     found = logs.read(
-      given.logs, edition, logs.Wanted(given.include, given.exclude),
+      given.logs, edition, logs.Wanted.named(given.include, given.exclude),
       lambda done, total: status.count(done, total, 'trials read'),
       processes=min(8, len(os.sched_getaffinity(0))),
     )  # fmt: skip
@@ -109,10 +109,6 @@ def _write(
   print(f'\nwritten to {folder}')
 
 
-def _names(text: str) -> frozenset[str]:
-  return frozenset(name.strip() for name in text.split(',') if name.strip())
-
-
 def _parse() -> argparse.Namespace:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -130,8 +126,8 @@ def _parse() -> argparse.Namespace:
   add('--workloads', default='auto', metavar='NAMES',
       help="what the score is over: names with commas, 'edition', 'found', or 'auto', the "
            "edition's if the logs have any of them; default %(default)s")  # fmt: skip
-  add('--include', type=_names, default='', metavar='NAMES', help='only these submissions')
-  add('--exclude', type=_names, default='', metavar='NAMES', help='not these submissions')
+  add('--include', default='', metavar='NAMES', help='only these submissions')
+  add('--exclude', default='', metavar='NAMES', help='not these submissions')
   add('--reference', default='', metavar='NAME',
       help="the submission of time ratio 1; default 'baseline', or else the best")  # fmt: skip
   add('--samples', type=int, default=1000, metavar='N',

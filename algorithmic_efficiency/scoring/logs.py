@@ -124,6 +124,14 @@ class Wanted:
   include: frozenset[str] = frozenset()
   exclude: frozenset[str] = frozenset()
 
+  @classmethod
+  def named(cls, include: str, exclude: str) -> 'Wanted':
+    """From names with commas, as commands take them."""
+    split = (
+      frozenset(n.strip() for n in text.split(',') if n.strip()) for text in (include, exclude)
+    )
+    return cls(*split)
+
   def has(self, submission: str) -> bool:
     """Whether this one is."""
     return submission not in self.exclude and (not self.include or submission in self.include)
@@ -177,7 +185,7 @@ def read(
   warnings = Warnings()
   found = list(_find(top, warnings))
   there = {f.submission for f in found}
-  if wanted and there:
+  if wanted is not None and there:
     wanted.check(there)
     found = [f for f in found if wanted.has(f.submission)]
   found = _by_parents(_numbered(found, warnings), warnings)

@@ -6,9 +6,8 @@
 
 Whole runs of JAX on mnist's synthetic data, 40 evaluations each and telemetry at 2 Hz, in turns:
 without an export, with each program, and with all of them. `cores=1` ties a run and its exporter to
-one core, where even the lowest priority takes something from the run. Columns: steps a second of
-submission time between the first row and the last, seconds of the command, and its processor
-seconds, those of the exporter with it.
+one core, which they then have to share. Columns: steps a second of submission time between the
+first row and the last, seconds of the command, and its processor seconds with the exporter's.
 """
 
 import argparse

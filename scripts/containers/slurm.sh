@@ -24,18 +24,17 @@ fail() { echo "error: $*" >&2; exit 1; }
 
 # apt asks policy-rc.d before it starts a service; where there is none, ours says no.
 install_slurm() {
-  local policy=/usr/sbin/policy-rc.d log name missing='' passing=()
+  local name missing=''
   for name in munged slurmctld slurmd sbatch srun scontrol; do
     command -v "$name" > /dev/null || missing="$missing $name"
   done
   [ -n "$missing" ] || return 0
   command -v apt-get > /dev/null || skip "SLURM is not installed (no$missing), and there is no apt."
-  log=$(mktemp)
-  [ -e "$policy" ] || passing=("$policy")
-  # The names are put in now: where the trap runs, these variables are no more.
-  # shellcheck disable=SC2064
-  trap "rm -f $(printf '%q ' "$log" "${passing[@]}")" EXIT
+  # Neither is local: the traps run when this function is over.
+  policy=/usr/sbin/policy-rc.d log=$(mktemp)
+  trap 'rm -f "$log"' EXIT
   if [ ! -e "$policy" ]; then
+    trap 'rm -f "$log" "$policy"' EXIT
     printf '#!/bin/sh\nexit 101\n' > "$policy"
     chmod 755 "$policy"
   fi
